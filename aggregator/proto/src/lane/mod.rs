@@ -1,0 +1,63 @@
+//! Lanes: TCP flows over an ordered byte carrier (an MPTCP connection), one after another.
+//!
+//! A lane is a warm connection from router to server. It carries one flow at a time; when the flow
+//! has ended on both sides the lane is given back and the next flow is opened on it without a
+//! round trip.
+//!
+//! # Frames
+//!
+//! ```text
+//! ┌──────┬──────────────┬──────────────────────────────────────────────┐
+//! │ kind │ length, 24 b │ body                                         │
+//! └──────┴──────────────┴──────────────────────────────────────────────┘
+//!   0x01  handshake      a handshake message, or "unknown session"
+//!   0x10  open           flags, session index, flow id, sealed record: the first of a flow
+//!   0x11  record         sealed record under the present flow's keys
+//!   0x12  lane record    sealed record under the lane's own keys
+//! ```
+//!
+//! A sealed record is one AEAD message: type byte and payload of at most [`MAX_PAYLOAD`] bytes, and
+//! the tag; the frame's head is authenticated with it. Counters are implied by the order.
+//!
+//! # Life of a lane
+//!
+//! 1. The router sends an open frame with [`RecordType::Hello`] right behind the connect. Its flow
+//!    id gives the lane's own keys. The server answers with [`RecordType::Ready`] and 16 random
+//!    bytes, the lane's [`Freshness`](crate::session::Freshness).
+//! 2. A flow: an open frame with [`RecordType::Open`] (target, and the client's first bytes as
+//!    further records behind it), sealed with keys that include the freshness, or without it when
+//!    Ready has not come yet.
+//! 3. The server answers [`RecordType::Connected`] or [`RecordType::Reset`] with the reason. Both
+//!    send [`RecordType::Data`], end their direction with [`RecordType::Fin`], or abort with
+//!    [`RecordType::Reset`].
+//! 4. When both directions have ended the server sends [`RecordType::Done`], its last word on the
+//!    flow. The router may then open the next flow.
+//!
+//! # Invariants
+//!
+//! - **Exactly once.** The server takes each flow id once ([`crate::replay::ReplayWindow`]), fresh
+//!   or not. A router that does not know whether an open was taken opens anew and names the old
+//!   id ([`Open::instead_of`]): the server marks that as taken, and refuses the new one if the old
+//!   one had come.
+//! - A record that does not open, or is not allowed in the present state, ends the lane.
+
+mod frame;
+mod open;
+mod record;
+
+pub use frame::{
+    Frame, FrameError, FrameKind, HEAD_LEN, LaneError, MAX_FRAME, MAX_PAYLOAD, OPEN_PREFIX,
+    OpenHead, PAYLOAD_AT, RECORD_OVERHEAD, handshake_frame, next_frame, seal_open, seal_record,
+};
+pub use open::{Open, Target};
+pub use record::{Record, RecordType, ResetReason};
+
+use crate::crypto::aead::Sequence;
+
+/// The keys of one flow's two directions.
+pub struct FlowKeys {
+    /// For what this end sends.
+    pub seal: Sequence,
+    /// For what it receives.
+    pub open: Sequence,
+}

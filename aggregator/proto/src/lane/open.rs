@@ -1,0 +1,159 @@
+//! The open record: where a flow goes.
+//!
+//! ```text
+//! ┌───────┬──────────────┬───────────┬────────────────────────────┐
+//! │ flags │ instead of   │ target    │ options of later versions, │
+//! │ 8 bit │ 64 bit, if 1 │           │ skipped                    │
+//! └───────┴──────────────┴───────────┴────────────────────────────┘
+//! target: 1, IPv4, port │ 2, IPv6, port │ 3, length, name, port
+//! ```
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use thiserror::Error;
+
+use crate::session::FlowId;
+
+const INSTEAD_OF: u8 = 1;
+
+/// Where a flow goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A host name and port, resolved by the server.
+    Name(String, u16),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+/// An open record is malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("malformed open record")]
+pub struct OpenError;
+
+/// The content of an open record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// The flow that this one stands in for, if its fate is unknown.
+    pub instead_of: Option<FlowId>,
+    /// Where it goes.
+    pub target: Target,
+}
+
+impl Open {
+    /// Appends the record's payload to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(if self.instead_of.is_some() { INSTEAD_OF } else { 0 });
+        if let Some(FlowId(id)) = self.instead_of {
+            out.extend_from_slice(&id.to_be_bytes());
+        }
+        let port = match &self.target {
+            Target::Address(address) => {
+                match address.ip().to_canonical() {
+                    IpAddr::V4(ip) => {
+                        out.push(1);
+                        out.extend_from_slice(&ip.octets());
+                    }
+                    IpAddr::V6(ip) => {
+                        out.push(2);
+                        out.extend_from_slice(&ip.octets());
+                    }
+                }
+                address.port()
+            }
+            Target::Name(name, port) => {
+                let name = &name.as_bytes()[..name.len().min(255)];
+                out.push(3);
+                out.push(name.len() as u8);
+                out.extend_from_slice(name);
+                *port
+            }
+        };
+        out.extend_from_slice(&port.to_be_bytes());
+    }
+
+    /// Reads a record's payload.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it is cut or names no target.
+    pub fn decode(payload: &[u8]) -> Result<Self, OpenError> {
+        Self::parse(payload).ok_or(OpenError)
+    }
+
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let (&flags, mut rest) = payload.split_first()?;
+        let mut instead_of = None;
+        if flags & INSTEAD_OF != 0 {
+            let (id, after) = rest.split_first_chunk::<8>()?;
+            instead_of = Some(FlowId(u64::from_be_bytes(*id)));
+            rest = after;
+        }
+        let (&kind, rest) = rest.split_first()?;
+        let port = |rest: &[u8]| rest.first_chunk().map(|b| u16::from_be_bytes(*b));
+        let target = match kind {
+            1 => {
+                let (ip, rest) = rest.split_first_chunk::<4>()?;
+                Target::Address(SocketAddr::new(IpAddr::from(*ip), port(rest)?))
+            }
+            2 => {
+                let (ip, rest) = rest.split_first_chunk::<16>()?;
+                Target::Address(SocketAddr::new(IpAddr::from(*ip), port(rest)?))
+            }
+            3 => {
+                let (&length, rest) = rest.split_first()?;
+                let name = rest.get(..usize::from(length)).filter(|name| !name.is_empty())?;
+                let name = std::str::from_utf8(name).ok()?;
+                Target::Name(name.to_owned(), port(&rest[usize::from(length)..])?)
+            }
+            _ => return None,
+        };
+        Some(Self { instead_of, target })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn target() -> impl Strategy<Value = Target> {
+        prop_oneof![
+            (any::<[u8; 4]>(), any::<u16>())
+                .prop_map(|(ip, port)| Target::Address(SocketAddr::new(IpAddr::from(ip), port))),
+            (any::<[u8; 16]>(), any::<u16>()).prop_map(|(ip, port)| {
+                Target::Address(SocketAddr::new(IpAddr::from(ip).to_canonical(), port))
+            }),
+            ("[a-z0-9.-]{1,255}", any::<u16>()).prop_map(|(name, port)| Target::Name(name, port)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(target in target(), old in any::<Option<u64>>(), later in any::<[u8; 3]>()) {
+            let open = Open { instead_of: old.map(FlowId), target };
+            let mut bytes = Vec::new();
+            open.encode(&mut bytes);
+            prop_assert_eq!(Open::decode(&bytes), Ok(open.clone()));
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(Open::decode(&bytes[..cut]), Err(OpenError));
+            }
+            bytes.extend_from_slice(&later);
+            prop_assert_eq!(Open::decode(&bytes), Ok(open));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Open::decode(&bytes);
+        }
+    }
+}
