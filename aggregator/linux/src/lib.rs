@@ -1,1 +1,4 @@
 //! wanbond-linux
+pub mod prefix;
+pub mod socket;
+pub mod special;
