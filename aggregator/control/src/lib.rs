@@ -1,1 +1,50 @@
-//! wanbond-control
+//! wanbond-control: the words and documents in which wanbond is watched and steered.
+//!
+//! One set of types for everyone: the daemons fill them, the command line prints them, ubus, LuCI,
+//! the metrics and the lab read them. Nothing here does I/O or knows a clock.
+//!
+//! - [`words`]: closed sets of words ([`Role`], [`WanState`], …) with one spelling each, shared by
+//!   the configuration file, the command line and JSON.
+//! - [`units`]: numbers as people write and read them (`50 GB`, `48.2 Mbit/s`, `2 h 03 min`).
+//! - [`status`]: the router's status, the one document behind `wanbond status --json`.
+//! - [`server`]: the server's status, behind `wanbond-server status --json`.
+//! - [`event`]: what happened, numbered, and the bounded log that keeps it.
+//! - [`request`]: what is asked over the local control socket, and the answers.
+//!
+//! # How the documents grow
+//!
+//! Fields are added, never renamed or given another meaning. A reader ignores what it doesn't
+//! know, takes the default for what is missing, and reads a word newer than itself as `unknown`.
+//!
+//! # Time
+//!
+//! Routers often have no right clock, so no document carries a date. A field `…_at_s` or `since_s`
+//! counts seconds from the daemon's start, on the same clock as `uptime_s`; a field `…_age_s`
+//! says how long ago.
+
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod request;
+pub mod server;
+pub mod status;
+pub mod units;
+pub mod words;
+
+pub use event::{Event, EventLog};
+pub use request::{ErrorReply, Request, Response};
+pub use server::ServerStatus;
+pub use status::Status;
+pub use units::Bytes;
+pub use words::{
+    Carrier, ErrorCode, EventKind, Level, LogLevel, MptcpState, Role, ServerState, TcpMode,
+    UnknownWord, WanState, WhenServerDown,
+};
+
+/// The name of the router's control socket in the abstract namespace (shown as `@wanbond`).
+///
+/// Abstract, because such a socket belongs to one network namespace and vanishes with its owner.
+pub const ROUTER_SOCKET: &str = "wanbond";
+
+/// The name of the server's control socket in the abstract namespace.
+pub const SERVER_SOCKET: &str = "wanbond-server";

@@ -1,0 +1,214 @@
+//! The router's status: one document for `wanbond status --json`, ubus, LuCI and the lab.
+//!
+//! Directions are as the router sees them: `rx` is what came in from the Internet (download),
+//! `tx` what went out (upload). Rates are bits per second, counters bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::words::{Carrier, MptcpState, Role, ServerState, TcpMode, WanState, WhenServerDown};
+
+/// The router's status.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Seconds since the daemon's start; the clock of every `…_at_s` and `since_s` here.
+    pub uptime_s: f64,
+    /// The running kernel's release, such as `6.12.51`.
+    pub kernel: String,
+    /// Whether wanbond is switched on in its configuration.
+    pub enabled: bool,
+    /// How the LAN's TCP goes, as configured.
+    pub tcp: TcpMode,
+    /// What happens while the server is down, as configured.
+    pub when_server_down: WhenServerDown,
+    /// The devices whose traffic is bonded.
+    pub lan: Vec<String>,
+    /// What the kernel offers of MPTCP.
+    pub mptcp: MptcpSupport,
+    /// The server in use; none where none is configured.
+    pub server: Option<ServerLink>,
+    /// Every configured WAN, in the order of the configuration.
+    pub wans: Vec<WanStatus>,
+    /// The pool of lanes.
+    pub lanes: LanePool,
+    /// The LAN's TCP flows.
+    pub flows: Flows,
+    /// What happened of late, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// What the kernel offers of MPTCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MptcpSupport {
+    /// The kernel can open MPTCP sockets.
+    pub supported: bool,
+    /// The congestion control that lanes use, such as `bbr`.
+    pub congestion: String,
+}
+
+/// How the router stands with its server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerLink {
+    /// The name of its section in the configuration.
+    pub name: String,
+    /// The address and port in use, or the host name until one is.
+    pub endpoint: String,
+    /// Where it stands.
+    pub state: ServerState,
+    /// When it got there, in seconds after the daemon's start.
+    pub since_s: f64,
+    /// One sentence on the reason; empty while all is well.
+    pub why: String,
+    /// The age of the session in seconds; none without one.
+    pub session_age_s: Option<f64>,
+    /// The round trip over the best WAN, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The AEAD agreed on, such as `aes-256-gcm`; empty without a session.
+    pub cipher: String,
+    /// What the session's own messages travel on.
+    pub carrier: Option<Carrier>,
+    /// The server's version, as it says; empty if it has not.
+    pub version: String,
+}
+
+/// One WAN.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WanStatus {
+    /// The name of its section in the configuration.
+    pub name: String,
+    /// Its netifd interface, where it was configured by one.
+    pub interface: Option<String>,
+    /// Its network device, once known.
+    pub device: Option<String>,
+    /// The role it has now.
+    pub role: Role,
+    /// What it is able to do.
+    pub state: WanState,
+    /// When it got into this state, in seconds after the daemon's start.
+    pub since_s: f64,
+    /// One sentence on why it is in this state; empty while it is simply up.
+    pub why: String,
+    /// Its own addresses, without prefix lengths.
+    pub addresses: Vec<String>,
+    /// Its gateways, one per address family; none on point-to-point links.
+    pub gateways: Vec<String>,
+    /// The address that the server sees, where it tells.
+    pub public_address: Option<String>,
+    /// Smoothed round trip to the server, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The variation of the round trip, in milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// Packets lost of late, in percent of those sent.
+    pub loss_percent: Option<f64>,
+    /// Download over this WAN now, in bits per second.
+    pub rx_bps: u64,
+    /// Upload over this WAN now, in bits per second.
+    pub tx_bps: u64,
+    /// Bytes in since the daemon's start.
+    pub rx_bytes: u64,
+    /// Bytes out since the daemon's start.
+    pub tx_bytes: u64,
+    /// The device's MTU in bytes.
+    pub mtu: Option<u32>,
+    /// What became of MPTCP over this WAN.
+    pub mptcp: MptcpState,
+    /// Lanes that have a subflow over this WAN.
+    pub lanes: u32,
+}
+
+/// The pool of lanes: warm connections to the server, each carrying one flow at a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LanePool {
+    /// Warm and waiting for a flow.
+    pub idle: u32,
+    /// Carrying a flow.
+    pub busy: u32,
+    /// How many idle ones the pool aims to have.
+    pub target: u32,
+    /// Opened since the daemon's start.
+    pub opened_total: u64,
+    /// Flows that rode a lane which had carried another before.
+    pub reused_total: u64,
+    /// Lanes that could not be opened or broke.
+    pub failed_total: u64,
+}
+
+/// The LAN's TCP flows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Flows {
+    /// Open now.
+    pub active: u32,
+    /// Since the daemon's start.
+    pub total: u64,
+    /// The same total, by the way they went.
+    pub by_way: FlowsByWay,
+    /// Their target refused the connection.
+    pub refused_total: u64,
+    /// Their target could not be reached.
+    pub unreachable_total: u64,
+    /// Their target did not answer in time.
+    pub timed_out_total: u64,
+    /// They were cut in the middle by either end.
+    pub reset_total: u64,
+    /// They were opened a second time because their lane broke before it answered.
+    pub retried_total: u64,
+}
+
+/// Flows by the way they went, since the daemon's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlowsByWay {
+    /// Over an MPTCP lane.
+    pub mptcp: u64,
+    /// Over a lane that is plain TCP, where MPTCP is missing or stripped.
+    pub tcp: u64,
+    /// Over a stream in the tunnel.
+    pub stream: u64,
+    /// As packets through the tunnel.
+    pub packet: u64,
+    /// Directly, around the server.
+    pub direct: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_fields_and_new_ones_are_no_trouble() {
+        let status: Status = serde_json::from_str(
+            r#"{"version":"9.9","warp":{"factor":7},
+                "server":{"state":"teleporting","carrier":"pigeon"},
+                "wans":[{"name":"fibre","state":"up","role":"overflow"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(status.version, "9.9");
+        let server = status.server.unwrap();
+        assert_eq!(server.state, ServerState::Unknown);
+        assert_eq!(server.carrier, Some(Carrier::Unknown));
+        assert_eq!(status.wans[0].state, WanState::Up);
+        assert_eq!(status.wans[0].role, Role::Overflow);
+        assert_eq!(status.wans[0].rtt_ms, None);
+    }
+
+    #[test]
+    fn a_document_round_trips() {
+        let status = Status {
+            version: "0.1.0".into(),
+            uptime_s: 12.5,
+            server: Some(ServerLink { rtt_ms: Some(23.4), ..ServerLink::default() }),
+            wans: vec![WanStatus { rx_bytes: u64::MAX, ..WanStatus::default() }],
+            ..Status::default()
+        };
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
+}
