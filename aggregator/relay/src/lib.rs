@@ -1,1 +1,32 @@
-//! wanbond-relay
+//! Moves bytes between a plain TCP socket and a lane: the data path of redirected TCP, the same
+//! code in the router (client ↔ lane) and in the server (lane ↔ target).
+//!
+//! ```text
+//! plain socket ── read ─▶ [seal in place] ── write ─▶ lane ─▶ … ─▶ [open in place] ── write ─▶ plain
+//! ```
+//!
+//! - [`LaneStream`]: a connection with its two buffers; frames in and out.
+//! - [`Pump`]: one flow on a lane, both directions in one task.
+//! - [`BufferPool`]: buffers are held only while bytes are in them, so an idle flow costs its two
+//!   sockets and a small task, no buffer.
+//! - [`RecordSizer`]: small records on slow lanes, since a record can be used only when all of it
+//!   has come; large ones on fast lanes, where the system calls count.
+//!
+//! Bytes are copied only by the kernel: read into the place where they are sealed, and written out
+//! from where they were opened.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod lane;
+mod pool;
+mod pump;
+mod sizer;
+mod suites;
+
+pub use clock::Clock;
+pub use lane::{LaneFault, LaneStream};
+pub use pool::{Buffer, BufferPool};
+pub use pump::{FlowEnd, Pump, Side, Traffic, abort, drain};
+pub use sizer::RecordSizer;
+pub use suites::fast_suites;

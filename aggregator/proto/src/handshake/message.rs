@@ -151,9 +151,9 @@ pub fn is_handshake(message: &[u8]) -> bool {
 /// whatever is no answer.
 #[must_use]
 pub fn receiver_of(message: &[u8]) -> Option<u32> {
-    match message.first()? {
-        &RESPONSE => read_u32(message, 8),
-        &(COOKIE_REPLY | NOTICE | UNKNOWN_SESSION) => read_u32(message, 4),
+    match *message.first()? {
+        RESPONSE => read_u32(message, 8),
+        COOKIE_REPLY | NOTICE | UNKNOWN_SESSION => read_u32(message, 4),
         _ => None,
     }
 }

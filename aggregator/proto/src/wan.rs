@@ -1,0 +1,441 @@
+//! The health of one WAN: a state machine that decides whether it is used.
+//!
+//! ```text
+//!          link up            pong, or a lane connected          answers overdue
+//! ┌──────┐ ─────▶ ┌─────────┐ ─────────▶ ┌────┐ ─────────────▶ ┌──────┐
+//! │ Down │        │ Probing │            │ Up │                │ Down │  (and probed on)
+//! └──────┘ ◀───── └─────────┘            └────┘ ◀───────────── └──────┘
+//!          link down                        enough pongs in a row
+//! ```
+//!
+//! Evidence, strongest first: answers to pings (sealed, over this WAN's own UDP path), lanes that
+//! connect or fail over it (where a network blocks UDP, the only evidence), the link itself.
+//! Pings are frequent while traffic flows and rare while it does not.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::Time;
+use crate::rtt::RttEstimator;
+
+/// Between pings while traffic flows: a lost WAN is noticed after a few of these. 40 of the
+/// smallest datagrams a second, about 40 kbit/s with answers and headers.
+const ACTIVE_INTERVAL: Duration = Duration::from_millis(50);
+/// Between pings while nothing flows: keeps a NAT's UDP mapping (RFC 4787 allows 2 min, many keep
+/// 30 s) and an idea of the RTT.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Between pings while the WAN does not answer or has just begun to: its return should be noticed,
+/// and after an hour of silence still not cost much.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(250);
+const SEARCH_INTERVAL_LATE: Duration = Duration::from_secs(2);
+const SEARCH_LATE_AFTER: Duration = Duration::from_secs(60);
+
+/// An answer is overdue at the earliest after this long: queues fill faster than the RTT estimate
+/// follows, and a WAN must not be dropped because it is busy.
+const LEAST_PATIENCE: Duration = Duration::from_millis(400);
+const MOST_PATIENCE: Duration = Duration::from_secs(3);
+/// And at least this many pings in a row have been lost.
+const LOST_IN_A_ROW: usize = 4;
+/// A WAN that went down is up again after this many answers in a row.
+const PONGS_TO_RETURN: u32 = 3;
+/// Each time it goes down again within [`FLAP_MEMORY`], the number of answers asked for doubles.
+const FLAP_MEMORY: Duration = Duration::from_secs(60);
+const MOST_PONGS_TO_RETURN: u32 = 96;
+
+/// Pings remembered: those in flight at the longest patience.
+const IN_FLIGHT: usize = 128;
+/// Smoothing of the loss figure: over about 64 pings.
+const LOSS_SHARE: u32 = 64;
+
+/// Whether a WAN is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// No link, or it has stopped answering.
+    Down,
+    /// A link, and no answer yet.
+    Probing,
+    /// Answers.
+    Up,
+}
+
+/// Why a WAN is in its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The link is missing or unusable: the caller knows in what way.
+    NoLink,
+    /// There is a link; the server has not answered over it yet.
+    NoAnswerYet,
+    /// The server answers.
+    Answers,
+    /// It answers TCP only: UDP is blocked on the way.
+    AnswersTcpOnly,
+    /// It no longer answers.
+    Silent,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ping {
+    number: u32,
+    sent: Time,
+}
+
+/// One WAN's health. Time and evidence go in, a state and pings come out.
+#[derive(Debug)]
+pub struct WanHealth {
+    state: State,
+    reason: Reason,
+    since: Time,
+    linked: bool,
+    linked_at: Time,
+    active: bool,
+    rtt: RttEstimator,
+    /// Parts per million of pings lost.
+    loss_ppm: u32,
+    in_flight: VecDeque<Ping>,
+    next_number: u32,
+    next_ping: Time,
+    /// Pings lost since the last answer.
+    lost_in_a_row: usize,
+    last_pong: Option<Time>,
+    pongs_in_a_row: u32,
+    pongs_to_return: u32,
+    went_down: Option<Time>,
+    last_tcp: Option<Time>,
+}
+
+impl WanHealth {
+    /// A WAN without a link.
+    #[must_use]
+    pub fn new(now: Time) -> Self {
+        Self {
+            state: State::Down,
+            reason: Reason::NoLink,
+            since: now,
+            linked: false,
+            linked_at: now,
+            active: false,
+            rtt: RttEstimator::default(),
+            loss_ppm: 0,
+            in_flight: VecDeque::new(),
+            next_number: 0,
+            next_ping: now,
+            lost_in_a_row: 0,
+            last_pong: None,
+            pongs_in_a_row: 0,
+            pongs_to_return: 1,
+            went_down: None,
+            last_tcp: None,
+        }
+    }
+
+    /// Whether the WAN is used.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Since when.
+    #[must_use]
+    pub const fn since(&self) -> Time {
+        self.since
+    }
+
+    /// The round-trip time to the server over this WAN.
+    #[must_use]
+    pub const fn rtt(&self) -> &RttEstimator {
+        &self.rtt
+    }
+
+    /// The share of pings lost lately, in parts per million.
+    #[must_use]
+    pub const fn loss_ppm(&self) -> u32 {
+        self.loss_ppm
+    }
+
+    /// The link came, went, or is another one (a new address): what was measured is void then.
+    pub fn set_link(&mut self, now: Time, linked: bool) {
+        self.linked = linked;
+        self.in_flight.clear();
+        self.lost_in_a_row = 0;
+        self.pongs_in_a_row = 0;
+        self.last_pong = None;
+        self.last_tcp = None;
+        if linked {
+            self.rtt = RttEstimator::default();
+            self.linked_at = now;
+            self.next_ping = now;
+            self.enter(now, State::Probing, Reason::NoAnswerYet);
+        } else {
+            self.enter(now, State::Down, Reason::NoLink);
+        }
+    }
+
+    /// Whether traffic flows.
+    pub fn set_active(&mut self, now: Time, active: bool) {
+        if active && !self.active {
+            self.next_ping = self.next_ping.min(now + ACTIVE_INTERVAL);
+        }
+        self.active = active;
+    }
+
+    /// When [`Self::handle_timeout`] is to be called; `None` without a link.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.linked.then(|| {
+            let overdue = self.in_flight.front().map(|ping| ping.sent + self.patience());
+            overdue.map_or(self.next_ping, |at| at.min(self.next_ping))
+        })
+    }
+
+    /// Lets time pass. Gives the number of a ping to be sent now, if one is due.
+    pub fn handle_timeout(&mut self, now: Time) -> Option<u32> {
+        if !self.linked {
+            return None;
+        }
+        let patience = self.patience();
+        while self.in_flight.front().is_some_and(|ping| now.since(ping.sent) >= patience) {
+            self.in_flight.pop_front();
+            self.lost_in_a_row += 1;
+            self.pongs_in_a_row = 0;
+            self.count_loss(true);
+        }
+        let heard_tcp = self.last_tcp.is_some_and(|at| now.since(at) < MOST_PATIENCE);
+        if self.state == State::Up
+            && self.reason == Reason::Answers
+            && self.lost_in_a_row >= LOST_IN_A_ROW
+            && !heard_tcp
+        {
+            self.go_down(now);
+        }
+        if now < self.next_ping {
+            return None;
+        }
+        self.next_ping = now + self.interval(now);
+        let number = self.next_number;
+        self.next_number = self.next_number.wrapping_add(1);
+        if self.in_flight.len() == IN_FLIGHT {
+            self.in_flight.pop_front();
+        }
+        self.in_flight.push_back(Ping { number, sent: now });
+        Some(number)
+    }
+
+    /// The answer to a ping has come.
+    pub fn handle_pong(&mut self, now: Time, number: u32) {
+        let Some(place) = self.in_flight.iter().position(|ping| ping.number == number) else {
+            return;
+        };
+        let Some(ping) = self.in_flight.remove(place) else { return };
+        self.rtt.sample(now.since(ping.sent));
+        self.count_loss(false);
+        self.last_pong = Some(now);
+        self.lost_in_a_row = 0;
+        self.pongs_in_a_row = self.pongs_in_a_row.saturating_add(1);
+        match self.state {
+            State::Up => self.reason = Reason::Answers,
+            State::Probing => self.enter(now, State::Up, Reason::Answers),
+            State::Down if self.pongs_in_a_row >= self.pongs_to_return => {
+                self.enter(now, State::Up, Reason::Answers);
+            }
+            State::Down => self.next_ping = self.next_ping.min(now + ACTIVE_INTERVAL),
+        }
+    }
+
+    /// A lane was connected over this WAN alone, in `rtt`.
+    pub fn handle_tcp_connected(&mut self, now: Time, rtt: Duration) {
+        if !self.linked {
+            return;
+        }
+        self.last_tcp = Some(now);
+        if self.last_pong.is_none() {
+            self.rtt.sample(rtt);
+        }
+        if self.state != State::Up {
+            let reason =
+                if self.last_pong.is_some() { Reason::Answers } else { Reason::AnswersTcpOnly };
+            self.enter(now, State::Up, reason);
+        }
+    }
+
+    /// A lane could not be connected over this WAN.
+    pub fn handle_tcp_failed(&mut self, now: Time) {
+        // Where UDP answers, a failed connect says more about the server than about the WAN.
+        if self.state == State::Up && self.reason == Reason::AnswersTcpOnly {
+            self.go_down(now);
+        }
+    }
+
+    fn go_down(&mut self, now: Time) {
+        let flapping = self.went_down.is_some_and(|at| now.since(at) < FLAP_MEMORY);
+        self.pongs_to_return = if flapping {
+            (self.pongs_to_return * 2).min(MOST_PONGS_TO_RETURN)
+        } else {
+            PONGS_TO_RETURN
+        };
+        self.went_down = Some(now);
+        self.pongs_in_a_row = 0;
+        self.enter(now, State::Down, Reason::Silent);
+    }
+
+    fn enter(&mut self, now: Time, state: State, reason: Reason) {
+        if self.state != state {
+            self.state = state;
+            self.since = now;
+        }
+        self.reason = reason;
+    }
+
+    fn patience(&self) -> Duration {
+        self.rtt.overdue_after(Duration::from_secs(1)).clamp(LEAST_PATIENCE, MOST_PATIENCE)
+    }
+
+    fn interval(&self, now: Time) -> Duration {
+        match self.state {
+            State::Up if self.active || self.lost_in_a_row > 0 => ACTIVE_INTERVAL,
+            State::Up => IDLE_INTERVAL,
+            _ if now.since(self.since.max(self.linked_at)) > SEARCH_LATE_AFTER => {
+                SEARCH_INTERVAL_LATE
+            }
+            _ => SEARCH_INTERVAL,
+        }
+    }
+
+    fn count_loss(&mut self, lost: bool) {
+        let share = if lost { 1_000_000 / LOSS_SHARE } else { 0 };
+        self.loss_ppm = self.loss_ppm - self.loss_ppm / LOSS_SHARE + share;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs pings over a link that answers after `rtt` while `alive` says so.
+    struct World {
+        wan: WanHealth,
+        now: Time,
+        answers: VecDeque<(Time, u32)>,
+        sent: u32,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let mut wan = WanHealth::new(Time::ZERO);
+            wan.set_link(Time::ZERO, true);
+            Self { wan, now: Time::ZERO, answers: VecDeque::new(), sent: 0 }
+        }
+
+        fn run(&mut self, length: Duration, rtt: Duration, alive: bool) {
+            let end = self.now + length;
+            loop {
+                let timeout = self.wan.poll_timeout().unwrap_or(end);
+                let next = self.answers.front().map_or(timeout, |&(at, _)| at.min(timeout));
+                if next > end {
+                    self.now = end;
+                    return;
+                }
+                self.now = self.now.max(next);
+                if let Some(&(at, number)) = self.answers.front()
+                    && at <= self.now
+                {
+                    self.answers.pop_front();
+                    self.wan.handle_pong(self.now, number);
+                }
+                if let Some(number) = self.wan.handle_timeout(self.now) {
+                    self.sent += 1;
+                    if alive {
+                        self.answers.push_back((self.now + rtt, number));
+                    }
+                }
+            }
+        }
+    }
+
+    const RTT: Duration = Duration::from_millis(40);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn comes_up_with_the_first_answer() {
+        let mut world = World::new();
+        assert_eq!(world.wan.state(), State::Probing);
+        world.run(Duration::from_millis(41), RTT, true);
+        assert_eq!((world.wan.state(), world.wan.reason()), (State::Up, Reason::Answers));
+    }
+
+    #[test]
+    fn a_cut_is_noticed_and_the_return_too() {
+        let mut world = World::new();
+        world.wan.set_active(Time::ZERO, true);
+        world.run(5 * SECOND, RTT, true);
+        let cut = world.now;
+        world.run(SECOND, RTT, false);
+        assert_eq!((world.wan.state(), world.wan.reason()), (State::Down, Reason::Silent));
+        assert!(world.wan.since().since(cut) <= Duration::from_millis(700));
+        let back = world.now;
+        world.run(2 * SECOND, RTT, true);
+        assert_eq!(world.wan.state(), State::Up);
+        assert!(world.wan.since().since(back) < SECOND);
+    }
+
+    #[test]
+    fn a_filling_queue_is_not_a_cut() {
+        let mut world = World::new();
+        world.wan.set_active(Time::ZERO, true);
+        world.run(5 * SECOND, RTT, true);
+        for ms in (40..=540).step_by(10) {
+            world.run(Duration::from_millis(10), Duration::from_millis(ms), true);
+            assert_eq!(world.wan.state(), State::Up, "at {ms} ms");
+        }
+    }
+
+    #[test]
+    fn flapping_is_damped() {
+        let mut world = World::new();
+        world.wan.set_active(Time::ZERO, true);
+        world.run(SECOND, RTT, true);
+        let mut downtime = Vec::new();
+        for _ in 0..5 {
+            world.run(SECOND, RTT, false);
+            assert_eq!(world.wan.state(), State::Down);
+            let back = world.now;
+            while world.wan.state() == State::Down {
+                world.run(Duration::from_millis(20), RTT, true);
+            }
+            downtime.push(world.now.since(back));
+        }
+        assert!(downtime[4] > 2 * downtime[0], "{downtime:?}");
+    }
+
+    #[test]
+    fn idle_costs_little_and_one_lost_ping_nothing() {
+        let mut world = World::new();
+        world.run(SECOND, RTT, true);
+        world.sent = 0;
+        world.run(60 * SECOND, RTT, true);
+        assert!(world.sent <= 13, "{} pings in an idle minute", world.sent);
+        world.run(Duration::from_millis(5100), RTT, false);
+        world.run(SECOND, RTT, true);
+        assert_eq!(world.wan.state(), State::Up);
+    }
+
+    #[test]
+    fn tcp_alone_holds_a_wan_up_where_udp_is_blocked() {
+        let mut world = World::new();
+        world.run(SECOND, RTT, false);
+        assert_eq!(world.wan.state(), State::Probing);
+        world.wan.handle_tcp_connected(world.now, RTT);
+        assert_eq!(world.wan.reason(), Reason::AnswersTcpOnly);
+        world.run(60 * SECOND, RTT, false);
+        assert_eq!(world.wan.state(), State::Up);
+        world.wan.handle_tcp_failed(world.now);
+        assert_eq!(world.wan.state(), State::Down);
+        world.wan.set_link(world.now, false);
+        assert_eq!(world.wan.poll_timeout(), None);
+    }
+}

@@ -1,0 +1,336 @@
+//! One flow on a lane: both directions, half-close, aborts, back-pressure.
+
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use wanbond_proto::crypto::aead::TAG_LEN;
+use wanbond_proto::lane::{
+    FlowKeys, Frame, FrameKind, LaneError, PAYLOAD_AT, RecordType, ResetReason,
+};
+
+use crate::lane::{LaneFault, LaneStream};
+use crate::sizer::RecordSizer;
+
+/// Which end of the lane this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The plain socket is the LAN client's.
+    Router,
+    /// The plain socket is the target's; this end says when the flow is done.
+    Server,
+}
+
+/// Counts payload bytes, for many flows at once. The counters wrap: read them by difference.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// From the plain socket to the lane.
+    pub sent: AtomicUsize,
+    /// From the lane to the plain socket.
+    pub received: AtomicUsize,
+}
+
+/// How a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowEnd {
+    /// Both directions ended in order; the lane is free.
+    Complete,
+    /// The plain socket failed; the other end has been told.
+    AbortedHere,
+    /// The other end aborted; the plain socket has been reset.
+    AbortedThere(ResetReason),
+}
+
+/// Closes a connection so that its peer sees a reset.
+pub fn abort(stream: TcpStream) {
+    // Refused only for a socket that is gone already.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}
+
+/// Moves one flow's bytes until it has ended.
+pub struct Pump<'a> {
+    side: Side,
+    lane: &'a mut LaneStream,
+    keys: &'a mut FlowKeys,
+    plain: Option<TcpStream>,
+    traffic: &'a Traffic,
+    sizer: RecordSizer,
+    /// This end still sends.
+    sending: bool,
+    /// The other end still sends.
+    receiving: bool,
+    /// A data frame that was opened, and what of it the plain socket has not taken.
+    deliver: Option<(Frame, Range<usize>)>,
+    /// The server's last word was sent or has come.
+    done: bool,
+    end: Option<FlowEnd>,
+}
+
+impl<'a> Pump<'a> {
+    /// A flow between `plain` and `lane`, whose open record has been answered.
+    #[must_use]
+    pub fn new(
+        side: Side,
+        plain: TcpStream,
+        lane: &'a mut LaneStream,
+        keys: &'a mut FlowKeys,
+        traffic: &'a Traffic,
+    ) -> Self {
+        Self {
+            side,
+            lane,
+            keys,
+            plain: Some(plain),
+            traffic,
+            sizer: RecordSizer::default(),
+            sending: true,
+            receiving: true,
+            deliver: None,
+            done: false,
+            end: None,
+        }
+    }
+
+    /// This end's Fin was sent before.
+    #[must_use]
+    pub fn sending_ended(mut self) -> Self {
+        self.sending = false;
+        self
+    }
+
+    /// The other end's Fin came before, and was passed on.
+    #[must_use]
+    pub fn receiving_ended(mut self) -> Self {
+        self.receiving = false;
+        self
+    }
+
+    /// Runs until the flow has ended on this end and all of it is written.
+    ///
+    /// # Errors
+    /// [`LaneFault`]: the lane is lost, and the plain socket has been reset.
+    pub async fn run(mut self) -> Result<FlowEnd, LaneFault> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<FlowEnd, LaneFault>> {
+        let received = self.poll_receive(cx)?;
+        let sent = self.poll_send(cx)?;
+        self.finish_server();
+        if self.lane.queued() > 0 {
+            // Receiving queued something (a pong, the last record) or sending is blocked.
+            ready!(self.lane.poll_flush(cx))?;
+        }
+        if let Some(end) = self.end {
+            return Poll::Ready(Ok(end));
+        }
+        if !self.sending && !self.receiving && self.done {
+            return Poll::Ready(Ok(FlowEnd::Complete));
+        }
+        debug_assert!(received.is_pending() || sent.is_pending());
+        Poll::Pending
+    }
+
+    /// The server has the last word, so that the router knows when the lane is free.
+    fn finish_server(&mut self) {
+        if self.side == Side::Server
+            && !self.done
+            && (self.end.is_some() || (!self.sending && !self.receiving))
+        {
+            self.lane.queue_record(&mut self.keys.seal, RecordType::Done, &[]);
+            self.done = true;
+        }
+    }
+
+    /// plain → lane. Ready when this direction has ended.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneFault>> {
+        loop {
+            if self.lane.queued() > 0 {
+                let before = self.lane.written();
+                let flushed = self.lane.poll_flush(cx)?;
+                let taken = self.lane.written().wrapping_sub(before);
+                if taken > 0 {
+                    self.sizer.wrote(Instant::now(), taken);
+                }
+                ready!(flushed);
+            }
+            if !self.sending || self.end.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            let Some(plain) = &self.plain else { return Poll::Ready(Ok(())) };
+            if let Err(error) = ready!(plain.poll_read_ready(cx)) {
+                self.fail_plain(&error);
+                continue;
+            }
+            match plain.try_read(self.lane.data_space(self.sizer.size())) {
+                Ok(0) => {
+                    self.lane.release_space();
+                    self.sending = false;
+                    self.lane.queue_record(&mut self.keys.seal, RecordType::Fin, &[]);
+                }
+                Ok(n) => {
+                    self.lane.commit_data(&mut self.keys.seal, n);
+                    self.traffic.sent.fetch_add(n, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    self.lane.release_space();
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        self.fail_plain(&error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// lane → plain. Ready when the flow has nothing more to receive.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneFault>> {
+        loop {
+            ready!(self.poll_deliver(cx));
+            if self.end.is_some() || self.is_silent() {
+                return Poll::Ready(Ok(()));
+            }
+            let frame = ready!(self.lane.poll_frame(cx))?;
+            match frame.kind {
+                FrameKind::LaneRecord => {
+                    self.lane.handle_lane_record(&frame)?;
+                }
+                FrameKind::Record => self.handle_record(frame)?,
+                FrameKind::Open | FrameKind::Handshake => {
+                    return Poll::Ready(Err(LaneError::Unexpected.into()));
+                }
+            }
+        }
+    }
+
+    /// Whether nothing of this flow can come any more: what comes next on the lane is not ours.
+    fn is_silent(&self) -> bool {
+        match self.side {
+            Side::Router => self.done,
+            // The router may still abort while this end sends.
+            Side::Server => !self.receiving && !self.sending,
+        }
+    }
+
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some((frame, rest)) = &mut self.deliver {
+            let Some(plain) = &self.plain else { return Poll::Ready(()) };
+            if rest.start == rest.end {
+                self.lane.consume(frame);
+                self.deliver = None;
+                break;
+            }
+            match plain.try_write(self.lane.received(rest)) {
+                Ok(n) => {
+                    rest.start += n;
+                    self.traffic.received.fetch_add(n, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = ready!(plain.poll_write_ready(cx)) {
+                        self.fail_plain(&error);
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.fail_plain(&error);
+                    break;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn handle_record(&mut self, frame: Frame) -> Result<(), LaneFault> {
+        let record = frame.open(&mut self.keys.open, self.lane.frame_bytes(&frame))?;
+        match record.kind {
+            RecordType::Data if self.receiving => {
+                let payload = frame.range.start + PAYLOAD_AT..frame.range.end - TAG_LEN;
+                self.deliver = Some((frame, payload));
+                return Ok(());
+            }
+            RecordType::Fin if self.receiving => {
+                self.receiving = false;
+                if let Some(plain) = &self.plain {
+                    // Fails only if the socket is gone, which reading it tells too.
+                    let _ = SockRef::from(plain).shutdown(std::net::Shutdown::Write);
+                }
+            }
+            RecordType::Reset => {
+                let reason = record.payload.first().map_or(ResetReason::Internal, |&byte| {
+                    ResetReason::from_byte(byte)
+                });
+                if let Some(plain) = self.plain.take() {
+                    abort(plain);
+                }
+                self.end = Some(FlowEnd::AbortedThere(reason));
+            }
+            RecordType::Done if self.side == Side::Router && !self.receiving && !self.sending => {
+                self.done = true;
+            }
+            _ => return Err(LaneError::Unexpected.into()),
+        }
+        self.lane.consume(&frame);
+        Ok(())
+    }
+
+    /// The plain socket broke: tell the other end, forget what was to be delivered.
+    fn fail_plain(&mut self, _error: &io::Error) {
+        if let Some((frame, _)) = self.deliver.take() {
+            self.lane.consume(&frame);
+        }
+        self.plain = None;
+        self.lane.queue_record(
+            &mut self.keys.seal,
+            RecordType::Reset,
+            &[ResetReason::Aborted as u8],
+        );
+        self.end = Some(FlowEnd::AbortedHere);
+    }
+}
+
+impl Drop for Pump<'_> {
+    /// A flow that did not end in order, for whatever reason, must not look as if it had.
+    fn drop(&mut self) {
+        if (self.sending || self.receiving)
+            && let Some(plain) = self.plain.take()
+        {
+            abort(plain);
+        }
+    }
+}
+
+/// Reads a lane on after its flow was aborted, until the server's last word: the lane is then free
+/// again. Gives up after `limit` bytes: a new lane is then cheaper.
+///
+/// # Errors
+/// [`LaneFault`]: the lane is lost.
+pub async fn drain(
+    lane: &mut LaneStream,
+    keys: &mut FlowKeys,
+    limit: usize,
+) -> Result<bool, LaneFault> {
+    let mut discarded = 0;
+    while discarded <= limit {
+        let frame = lane.frame().await?;
+        match frame.kind {
+            FrameKind::LaneRecord => {
+                lane.handle_lane_record(&frame)?;
+                lane.flush().await?;
+            }
+            FrameKind::Record => {
+                let kind = frame.open(&mut keys.open, lane.frame_bytes(&frame))?.kind;
+                lane.consume(&frame);
+                if kind == RecordType::Done {
+                    return Ok(true);
+                }
+                discarded += frame.range.len();
+            }
+            FrameKind::Open | FrameKind::Handshake => return Err(LaneError::Unexpected.into()),
+        }
+    }
+    Ok(false)
+}
