@@ -47,9 +47,8 @@ pub(super) fn mptcp_socket(domain: Domain) -> io::Result<Socket> {
 pub fn mptcp_info_supported() -> bool {
     static SUPPORTED: OnceLock<bool> = OnceLock::new();
     *SUPPORTED.get_or_init(|| {
-        mptcp_socket(Domain::IPV4).is_ok_and(|socket| {
-            getsockopt(&socket, SOL_MPTCP, MPTCP_INFO, &mut [0; 64]).is_ok()
-        })
+        mptcp_socket(Domain::IPV4)
+            .is_ok_and(|socket| getsockopt(&socket, SOL_MPTCP, MPTCP_INFO, &mut [0; 64]).is_ok())
     })
 }
 

@@ -188,8 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn connects_from_the_source_address() {
-        let listener =
-            listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
         let options = ConnectOptions {
             source: Some("127.0.0.5".parse().unwrap()),
             congestion: Some("no-such-controller".into()),
@@ -207,10 +206,8 @@ mod tests {
 
     #[tokio::test]
     async fn mixed_families_are_refused() {
-        let options = ConnectOptions {
-            source: Some("::1".parse().unwrap()),
-            ..ConnectOptions::default()
-        };
+        let options =
+            ConnectOptions { source: Some("::1".parse().unwrap()), ..ConnectOptions::default() };
         let error = connect("127.0.0.1:1".parse().unwrap(), &options).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }

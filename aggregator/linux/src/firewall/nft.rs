@@ -1,0 +1,94 @@
+//! Running `nft`.
+
+use std::io;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::Redirect;
+use crate::owned::Owner;
+use crate::prefix::IpPrefix;
+
+/// The firewall can't be set.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// The program is not installed.
+    #[error("`nft` is not installed (package nftables, on OpenWrt nftables-json)")]
+    Missing,
+    /// The program refused, in its own words.
+    #[error("nft refused: {0}")]
+    Refused(String),
+    /// The program did not end.
+    #[error("nft took longer than {} s", TIMEOUT.as_secs())]
+    Stuck,
+    /// It could not be run.
+    #[error("can't run nft: {0}")]
+    Run(#[source] io::Error),
+    /// Not the name of a network device.
+    #[error("`{0}` is not the name of a network device")]
+    BadDevice(String),
+    /// A network of the wrong family.
+    #[error("{0} is not of the family it is given for")]
+    BadPrefix(IpPrefix),
+}
+
+/// nft takes milliseconds; a slow router under load, seconds.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Redirect {
+    /// Puts the table in place of whatever was in it, in one step: connections that are open stay,
+    /// and there is no moment without it.
+    ///
+    /// # Errors
+    /// When nft is missing or refuses.
+    pub async fn apply(&self) -> Result<(), FirewallError> {
+        succeeded(run(&["-f", "-"], &self.render()?).await?)
+    }
+}
+
+/// Removes our table. Returns whether there was one.
+///
+/// # Errors
+/// When nft is missing or refuses for another reason than that there is none.
+pub async fn remove(owner: Owner) -> Result<bool, FirewallError> {
+    let output = run(&["delete", "table", "inet", owner.nft_table()], "").await?;
+    let none = String::from_utf8_lossy(&output.stderr).contains("No such file or directory");
+    if !output.status.success() && none {
+        return Ok(false);
+    }
+    succeeded(output).map(|()| true)
+}
+
+fn succeeded(output: Output) -> Result<(), FirewallError> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(FirewallError::Refused(if words.is_empty() { output.status.to_string() } else { words }))
+}
+
+async fn run(arguments: &[&str], input: &str) -> Result<Output, FirewallError> {
+    let mut child = Command::new("nft")
+        .args(arguments)
+        // Its words are looked at.
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => FirewallError::Missing,
+            _ => FirewallError::Run(error),
+        })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // If it doesn't read to the end it has a reason, which its status and words tell.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    match tokio::time::timeout(TIMEOUT, child.wait_with_output()).await {
+        Ok(output) => output.map_err(FirewallError::Run),
+        Err(_) => Err(FirewallError::Stuck),
+    }
+}

@@ -1,0 +1,213 @@
+//! One route-netlink socket for requests and one that listens for changes.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::netstate::concerns_us;
+use crate::owned::Owner;
+
+/// What went wrong between us and the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No netlink socket to be had.
+    #[error("can't open a netlink socket: {0}")]
+    Open(#[source] io::Error),
+    /// The kernel refused a request.
+    #[error("can't {what}: {source}")]
+    Refused {
+        /// The request, as the end of a sentence beginning with "can't".
+        what: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket broke down in the middle of a request.
+    #[error("the netlink socket closed while we wanted to {0}")]
+    Closed(String),
+}
+
+/// The kernel's view of links, addresses, routes and rules, in the network namespace of the
+/// thread that made this. Cheap to clone; the sockets close with the last clone.
+#[derive(Clone)]
+pub struct Netlink {
+    pub(crate) handle: Handle,
+    pub(crate) owner: Owner,
+    changed: watch::Receiver<u32>,
+    _tasks: Arc<[AbortOnDrop; 2]>,
+}
+
+/// A task that ends with its owner.
+pub(crate) struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Netlink {
+    /// Opens the sockets for the router daemon.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    pub async fn new() -> Result<Self, NetlinkError> {
+        Self::for_owner(Owner::Router).await
+    }
+
+    /// Opens the sockets. What is put into the kernel is marked as `owner`'s.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    #[allow(clippy::unused_async, reason = "needs a runtime to put its sockets on")]
+    pub async fn for_owner(owner: Owner) -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = new_connection().map_err(NetlinkError::Open)?;
+        // The first listener is made here, so that no change after this call goes unseen.
+        let events = listen().map_err(NetlinkError::Open)?;
+        let (sender, changed) = watch::channel(0);
+        let tasks = [
+            AbortOnDrop::spawn(connection),
+            AbortOnDrop::spawn(forward_changes(events, sender, owner)),
+        ];
+        Ok(Self { handle, owner, changed, _tasks: Arc::new(tasks) })
+    }
+
+    /// Tells of changes to links, addresses, routes and rules from now on.
+    #[must_use]
+    pub fn changes(&self) -> ChangeStream {
+        let mut changed = self.changed.clone();
+        changed.mark_unchanged();
+        ChangeStream { changed }
+    }
+
+    /// Runs a dump and hands every object to `each`.
+    pub(crate) async fn dump(
+        &self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+        mut each: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<(), NetlinkError> {
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        self.run(|| format!("list the {what}"), message, &mut each).await
+    }
+
+    /// Runs a request that is only acknowledged.
+    pub(crate) async fn command(
+        &self,
+        what: impl Fn() -> String,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), NetlinkError> {
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        self.run(what, message, &mut |_| {}).await
+    }
+
+    async fn run(
+        &self,
+        what: impl Fn() -> String,
+        message: NetlinkMessage<RouteNetlinkMessage>,
+        each: &mut impl FnMut(RouteNetlinkMessage),
+    ) -> Result<(), NetlinkError> {
+        let mut handle = self.handle.clone();
+        let mut answers = handle.request(message).map_err(|_| NetlinkError::Closed(what()))?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(object) => each(object),
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(NetlinkError::Refused { what: what(), source: error.to_io() });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resolves after changes to links, addresses, routes or rules.
+///
+/// Bursts are coalesced: a link going down takes addresses and routes with it, and whoever
+/// listens wants to look once. Routes and rules that we add ourselves are not told.
+#[derive(Debug, Clone)]
+pub struct ChangeStream {
+    changed: watch::Receiver<u32>,
+}
+
+/// How long to wait for the rest of a burst. Far below what detecting a dead WAN takes, and far
+/// above what the kernel needs to send the consequences of one change.
+const COALESCE: Duration = Duration::from_millis(20);
+
+impl ChangeStream {
+    /// Waits for the next burst of changes to be over. Changes since the last call count.
+    ///
+    /// Never resolves again once every [`Netlink`] it came from is gone.
+    pub async fn next(&mut self) {
+        if self.changed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(COALESCE).await;
+        self.changed.mark_unchanged();
+    }
+}
+
+type Events = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+
+/// Opens a socket that listens. The stream ends when the socket breaks down.
+fn listen() -> io::Result<Events> {
+    let (connection, handle, events) = new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv6Rule,
+    ])?;
+    let task = AbortOnDrop::spawn(connection);
+    Ok(events
+        .map(move |(message, _)| {
+            // The connection stops once its handle is gone, and lives as long as this stream.
+            let _ = (&handle, &task);
+            message
+        })
+        .boxed())
+}
+
+async fn forward_changes(mut events: Events, sender: watch::Sender<u32>, owner: Owner) {
+    loop {
+        while let Some(event) = events.next().await {
+            let relevant = match &event.payload {
+                NetlinkPayload::InnerMessage(object) => concerns_us(object, owner),
+                // An overrun of the socket's buffer: something was missed.
+                _ => true,
+            };
+            if relevant {
+                sender.send_modify(|count| *count = count.wrapping_add(1));
+            }
+        }
+        tracing::debug!("the netlink socket for changes closed, opening another");
+        events = loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            match listen() {
+                Ok(events) => break events,
+                Err(error) => tracing::warn!(%error, "can't listen for network changes"),
+            }
+        };
+        sender.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
