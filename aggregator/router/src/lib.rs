@@ -1,1 +1,6 @@
-//! wanbond
+//! wanbond, the router daemon and its command line.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
