@@ -143,8 +143,11 @@ fn all_faults_are_told_with_their_lines() {
     assert_eq!(parse("x\n".repeat(99).as_bytes()).unwrap_err().len(), MOST_ERRORS);
 }
 
+/// Type, name, and options with one value or several.
+type Sections = [(String, Option<String>, Vec<(String, Vec<String>)>)];
+
 /// What `uci export` prints.
-fn export(sections: &[(String, Option<String>, Vec<(String, Vec<String>)>)]) -> String {
+fn export(sections: &Sections) -> String {
     let quote = |text: &str| text.replace('\'', "'\\''");
     let mut out = String::from("package wanbond\n");
     for (kind, name, options) in sections {
