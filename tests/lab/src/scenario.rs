@@ -1,0 +1,473 @@
+//! Scenario files: which WANs there are, what they are like, and what happens to them when.
+//!
+//! See `scenarios/` for examples and the README for every key.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::emulator::{Filter, QueueLimit, Shape};
+use crate::units::{Fraction, Rate, UnitError, duration, parse_bytes, parse_duration};
+
+/// A scenario that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not a scenario.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        source: Box<toml::de::Error>,
+    },
+    /// It contradicts itself.
+    #[error("scenario {name:?}: {what}")]
+    Invalid {
+        /// The scenario's name.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A whole scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Short, for file names and tables.
+    pub name: String,
+    /// One sentence for people.
+    #[serde(default)]
+    pub description: String,
+    /// Of the links' randomness.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// The routers; one plain one if left out.
+    #[serde(default = "one_router")]
+    pub router: Vec<RouterSpec>,
+    /// The WANs of all routers, in order of their default routes' metrics.
+    pub wan: Vec<WanSpec>,
+    /// What happens by itself once the timeline is started.
+    #[serde(default)]
+    pub event: Vec<Event>,
+}
+
+/// A router and its LAN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouterSpec {
+    /// Whether its kernel speaks MPTCP.
+    pub mptcp: bool,
+    /// Hosts on its LAN. With more than one they hang on a bridge.
+    pub lan_hosts: usize,
+}
+
+impl Default for RouterSpec {
+    fn default() -> Self {
+        Self { mptcp: true, lan_hosts: 1 }
+    }
+}
+
+/// A WAN: a router's device, an ISP behind it, and the emulated link between them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WanSpec {
+    /// Its name, and that of the router's device.
+    pub name: String,
+    /// Index of the router it belongs to.
+    #[serde(default)]
+    pub router: usize,
+    /// A plain veth instead of an emulated link: as fast as the machine, and nothing to set, cut
+    /// or count apart from the device's own counters.
+    #[serde(default)]
+    pub veth: bool,
+    /// From the Internet to the router.
+    #[serde(default)]
+    pub down: Shape,
+    /// From the router to the Internet.
+    #[serde(default)]
+    pub up: Shape,
+    /// MTU of the line.
+    #[serde(default = "ethernet_mtu")]
+    pub mtu: u32,
+    /// Dead from the start, though the device is up.
+    #[serde(default)]
+    pub cut: bool,
+    /// What the ISP does to packets.
+    #[serde(default)]
+    pub filter: Filter,
+    /// Whether the ISP offers IPv6.
+    #[serde(default = "yes")]
+    pub ipv6: bool,
+    /// The role in wanbond's configuration: `bond`, `backup`, `overflow` or `off`.
+    #[serde(default = "bond")]
+    pub role: String,
+}
+
+/// Something that happens to a WAN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When, after the timeline's start.
+    #[serde(with = "duration")]
+    pub at: Duration,
+    /// Again after each such time; left out: once.
+    #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub every: Option<Duration>,
+    /// To which WAN.
+    pub wan: String,
+    /// What.
+    #[serde(rename = "do")]
+    pub action: Action,
+    /// For `set`: what changes towards the router.
+    #[serde(default, skip_serializing_if = "ShapeChange::is_empty")]
+    pub down: ShapeChange,
+    /// For `set`: what changes towards the Internet.
+    #[serde(default, skip_serializing_if = "ShapeChange::is_empty")]
+    pub up: ShapeChange,
+}
+
+/// What an [`Event`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Cut the link without a sign.
+    Cut,
+    /// Mend it.
+    Restore,
+    /// Change what it is like.
+    Set,
+}
+
+/// Changes to a [`Shape`]: what is left out stays.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShapeChange {
+    /// New rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// New one-way delay.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Duration>,
+    /// New jitter.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Duration>,
+    /// New loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Fraction>,
+    /// New bound of the queue, as a time.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Duration>,
+    /// New bound of the queue in bytes; goes before `queue`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_bytes: Option<u64>,
+    /// New probability of doubling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<Fraction>,
+    /// New probability of being held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reorder: Option<Fraction>,
+}
+
+impl ShapeChange {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The shape after the change.
+    #[must_use]
+    pub fn apply(&self, mut shape: Shape) -> Shape {
+        shape.rate = self.rate.or(shape.rate);
+        shape.delay = self.delay.unwrap_or(shape.delay);
+        shape.jitter = self.jitter.unwrap_or(shape.jitter);
+        shape.loss = self.loss.unwrap_or(shape.loss);
+        shape.queue = self.queue.map_or(shape.queue, QueueLimit::Time);
+        shape.queue = self.queue_bytes.map_or(shape.queue, QueueLimit::Bytes);
+        shape.duplicate = self.duplicate.unwrap_or(shape.duplicate);
+        shape.reorder = self.reorder.unwrap_or(shape.reorder);
+        shape
+    }
+
+    /// Takes one `key=value` of the command line.
+    ///
+    /// # Errors
+    /// When the key is unknown or the value is not of its kind.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ChangeError> {
+        match key {
+            "rate" => self.rate = Some(value.parse()?),
+            "delay" => self.delay = Some(parse_duration(value)?),
+            "jitter" => self.jitter = Some(parse_duration(value)?),
+            "loss" => self.loss = Some(value.parse()?),
+            "duplicate" => self.duplicate = Some(value.parse()?),
+            "reorder" => self.reorder = Some(value.parse()?),
+            "queue" => match parse_duration(value) {
+                Ok(time) => self.queue = Some(time),
+                Err(_) => self.queue_bytes = Some(parse_bytes(value)?),
+            },
+            _ => return Err(ChangeError::Key(key.into())),
+        }
+        Ok(())
+    }
+}
+
+/// A `key=value` that says nothing about a link.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Unknown key.
+    #[error("{0:?} is none of rate, delay, jitter, loss, queue, duplicate, reorder")]
+    Key(String),
+    /// Wrong value.
+    #[error(transparent)]
+    Value(#[from] UnitError),
+}
+
+impl Scenario {
+    /// Reads a scenario file.
+    ///
+    /// # Errors
+    /// When it can't be read, is not TOML of this form, or contradicts itself.
+    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: path.into(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// One of the scenarios in this crate's `scenarios` folder by its name, such as `adsl`.
+    /// They are built in, so no path is needed.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn named(name: &str) -> Result<Self, ScenarioError> {
+        let (_, text) =
+            BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| {
+                let known: Vec<_> = BUILT_IN.iter().map(|(known, _)| *known).collect();
+                ScenarioError::Invalid {
+                    name: name.into(),
+                    what: format!("unknown; there are {}", known.join(", ")),
+                }
+            })?;
+        Self::parse(text, Path::new(name))
+    }
+
+    /// Reads a scenario from its text; `path` is for messages.
+    ///
+    /// # Errors
+    /// When it is not TOML of this form or contradicts itself.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text)
+            .map_err(|source| ScenarioError::Parse { path: path.into(), source: Box::new(source) })?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Whether it can be built.
+    ///
+    /// # Errors
+    /// With the first contradiction.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        let wrong = |what: String| Err(ScenarioError::Invalid { name: self.name.clone(), what });
+        if self.wan.is_empty() || self.router.is_empty() {
+            return wrong("needs a WAN and a router".into());
+        }
+        // Subnets are numbered with one byte.
+        if self.wan.len() > 200 || self.router.len() > 100 {
+            return wrong("at most 200 WANs and 100 routers".into());
+        }
+        for (index, wan) in self.wan.iter().enumerate() {
+            let letters = wan.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            // A device's name: IFNAMSIZ is 16 with its final zero.
+            if !letters || !(1..=15).contains(&wan.name.len()) {
+                return wrong(format!("{:?} can't be a device's name", wan.name));
+            }
+            if ["lo", "lan", "vps", "inet"].contains(&wan.name.as_str()) {
+                return wrong(format!("the name {:?} is taken", wan.name));
+            }
+            if self.wan[..index].iter().any(|other| other.name == wan.name) {
+                return wrong(format!("two WANs called {:?}", wan.name));
+            }
+            if wan.router >= self.router.len() {
+                return wrong(format!("{} belongs to router {}, which is not there", wan.name, wan.router));
+            }
+            let plain = wan.down == Shape::default() && wan.up == Shape::default();
+            if wan.veth && !(plain && wan.filter.is_idle() && !wan.cut) {
+                return wrong(format!("{} is a plain veth, which can't be shaped", wan.name));
+            }
+            // What IPv6 needs.
+            if !(1280..=65_535).contains(&wan.mtu) {
+                return wrong(format!("{}: an MTU of {}", wan.name, wan.mtu));
+            }
+        }
+        for event in &self.event {
+            match self.wan.iter().find(|wan| wan.name == event.wan) {
+                None => return wrong(format!("an event is about {:?}, which is no WAN", event.wan)),
+                Some(wan) if wan.veth => return wrong(format!("{} is a plain veth", wan.name)),
+                Some(_) => {}
+            }
+            if event.every == Some(Duration::ZERO) {
+                return wrong("an event can't repeat every 0 ms".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What happens by itself within `horizon`, in order.
+    #[must_use]
+    pub fn timeline(&self, horizon: Duration) -> Vec<(Duration, &Event)> {
+        let mut all = Vec::new();
+        for event in &self.event {
+            let mut at = event.at;
+            while at <= horizon {
+                all.push((at, event));
+                let Some(every) = event.every else { break };
+                at += every;
+            }
+        }
+        all.sort_by_key(|(at, _)| *at);
+        all
+    }
+
+    /// The sum of the WANs' rates of the first router: (down, up) in bit/s; none without rates.
+    #[must_use]
+    pub fn total_rates(&self) -> Option<(u64, u64)> {
+        let sum = |pick: fn(&WanSpec) -> &Shape| {
+            let mine = self.wan.iter().filter(|wan| wan.router == 0);
+            mine.map(|wan| pick(wan).rate.map(Rate::bits_per_second)).sum::<Option<u64>>()
+        };
+        Some((sum(|wan| &wan.down)?, sum(|wan| &wan.up)?))
+    }
+}
+
+const BUILT_IN: &[(&str, &str)] = &[
+    ("adsl", include_str!("../scenarios/adsl.toml")),
+    ("fibre-lte", include_str!("../scenarios/fibre-lte.toml")),
+    ("starlink", include_str!("../scenarios/starlink.toml")),
+    ("unequal", include_str!("../scenarios/unequal.toml")),
+    ("unshaped", include_str!("../scenarios/unshaped.toml")),
+    ("three-wans", include_str!("../scenarios/three-wans.toml")),
+];
+
+const fn one() -> u64 {
+    1
+}
+
+fn one_router() -> Vec<RouterSpec> {
+    vec![RouterSpec::default()]
+}
+
+const fn ethernet_mtu() -> u32 {
+    1500
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn bond() -> String {
+    "bond".into()
+}
+
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::units::{format_duration, parse_duration};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(v: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match v {
+            Some(time) => s.serialize_some(&format_duration(*time)),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|text| parse_duration(&text).map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_scenario_is_sound_and_named_like_its_file() {
+        for (name, _) in BUILT_IN {
+            assert_eq!(Scenario::named(name).unwrap().name, *name);
+        }
+    }
+
+    #[test]
+    fn the_two_of_the_benchmarks_are_as_written_there() {
+        assert_eq!(Scenario::named("adsl").unwrap().total_rates(), Some((17_170_000, 1_530_000)));
+        let lte = Scenario::named("fibre-lte").unwrap();
+        assert_eq!(lte.total_rates(), Some((140_000_000, 30_000_000)));
+        assert_eq!(lte.wan[1].up.loss.get(), 0.003);
+        assert_eq!(lte.wan[1].down.jitter, Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_scenario_survives_being_written() {
+        for (name, _) in BUILT_IN {
+            let scenario = Scenario::named(name).unwrap();
+            let text = toml::to_string(&scenario).unwrap();
+            assert_eq!(Scenario::parse(&text, Path::new("x")).unwrap(), scenario);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            ("name = 'x'\nwan = []", "needs a WAN"),
+            ("name = 'x'\n[[wan]]\nname = 'a b'", "device's name"),
+            ("name = 'x'\n[[wan]]\nname = 'a'\n[[wan]]\nname = 'a'", "two WANs"),
+            ("name = 'x'\n[[wan]]\nname = 'a'\nrouter = 1", "router 1"),
+            ("name = 'x'\n[[wan]]\nname = 'a'\nspeed = 1", "unknown field"),
+            ("name = 'x'\n[[wan]]\nname = 'a'\ndown = { rate = 'quick' }", "a rate such as"),
+            ("name = 'x'\n[[wan]]\nname = 'a'\nveth = true\ncut = true", "can't be shaped"),
+            ("name = 'x'\n[[wan]]\nname = 'a'\n[[event]]\nat = '1 s'\nwan = 'b'\ndo = 'cut'", "no WAN"),
+        ];
+        for (text, wanted) in cases {
+            let error = Scenario::parse(text, Path::new("x.toml")).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_timeline_is_in_order_and_repeats() {
+        let text = "name = 'x'\n[[wan]]\nname = 'a'\n\
+            [[event]]\nat = '3 s'\nevery = '4 s'\nwan = 'a'\ndo = 'restore'\n\
+            [[event]]\nat = '2 s'\nevery = '4 s'\nwan = 'a'\ndo = 'cut'\n";
+        let scenario = Scenario::parse(text, Path::new("x")).unwrap();
+        let times: Vec<_> =
+            scenario.timeline(Duration::from_secs(8)).iter().map(|(at, e)| (at.as_secs(), e.action)).collect();
+        assert_eq!(
+            times,
+            [(2, Action::Cut), (3, Action::Restore), (6, Action::Cut), (7, Action::Restore)]
+        );
+    }
+
+    #[test]
+    fn the_command_line_changes_what_it_names() {
+        let mut change = ShapeChange::default();
+        change.set("rate", "5 Mbit/s").unwrap();
+        change.set("queue", "64 KiB").unwrap();
+        assert!(change.set("colour", "red").is_err());
+        let shape = change.apply(Shape { delay: Duration::from_millis(7), ..Shape::default() });
+        assert_eq!(shape.rate, Some(Rate::from_bits_per_second(5_000_000)));
+        assert_eq!(shape.queue, QueueLimit::Bytes(65_536));
+        assert_eq!(shape.delay, Duration::from_millis(7));
+    }
+}
