@@ -1,1 +1,25 @@
-//! wanbond-server
+//! wanbond-server: the VPS side. It admits paired routers and carries their flows to the Internet.
+//!
+//! Read it in this order:
+//!
+//! - [`state`]: the directory on disk (`server.toml`, `key`, `routers/*.toml`), how the command
+//!   line changes it and how the running daemon notices.
+//! - [`config`]: `server.toml`, parsed once into types; every default has its reason beside it.
+//! - [`directory`]: the routers admitted right now, in memory. Files feed it; other sources may.
+//! - [`limits`]: what one router, one stranger and all together may take.
+//! - [`egress`]: connections to targets: which addresses are allowed, names, time-outs.
+//! - [`serve`]: listeners, sessions and lanes, standing on all of the above.
+//! - [`cli`]: the commands.
+//!
+//! Two things hold everywhere: a file that can't be read never takes down what already works,
+//! and nothing a router or a stranger sends makes the server connect into the VPS itself.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod directory;
+pub mod egress;
+pub mod limits;
+pub mod serve;
+pub mod state;

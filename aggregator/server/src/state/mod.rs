@@ -1,0 +1,408 @@
+//! The state directory.
+//!
+//! ```text
+//! DIR/                 0700
+//!   server.toml        settings, for people to edit
+//!   key                0600, the server's secret X25519 key
+//!   routers/NAME.toml  0600, one file per router
+//! ```
+//!
+//! The command line writes here and nowhere else; a running daemon [watches](watch) and follows.
+//! Files are put in place whole: written under a hidden name, flushed to the disk, then renamed or
+//! linked, so that neither a crash nor a reader ever meets half a file. Keys stand in the files,
+//! pairing codes don't: a code is shown once, when it is made.
+
+mod file;
+mod names;
+pub mod watch;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use thiserror::Error;
+use wanbond_proto::keys::SecretKey;
+use wanbond_proto::pairing::{Endpoint, PairingCode, RouterSeed};
+use zeroize::Zeroizing;
+
+use crate::config::{self, Config, ConfigError};
+use crate::directory::RouterEntry;
+use crate::limits::RouterLimits;
+
+pub use names::{BadName, MAX_NAME, check_name};
+
+/// What can go wrong with the state directory. Each text says what to do.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// There is no state directory yet.
+    #[error("{0} is no state directory yet; run `wanbond-server --state {0} init --endpoint HOST`")]
+    NotInitialised(PathBuf),
+    /// The first `init` was given no endpoint.
+    #[error("name where routers reach this server: `init --endpoint HOST[:PORT]`")]
+    NoEndpoint,
+    /// A file or directory can't be read or written.
+    #[error("can't {action} {path}: {error}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The key file's content is no key.
+    #[error(
+        "{path} is damaged: {reason}; restore it from a backup, or remove it, run init again and pair every router anew"
+    )]
+    DamagedKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Others can read the secret key.
+    #[error("{path} can be read by others (mode {mode:03o}); run `chmod 600 {path}`")]
+    OpenKey {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// `server.toml` is wrong.
+    #[error("{path} is wrong: {error}\ncorrect it, or move it away and run init again")]
+    BadConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: ConfigError,
+    },
+    /// A router's file is wrong.
+    #[error(
+        "{path} is wrong: {reason}\ncorrect it, or remove the router and add it again"
+    )]
+    BadRouter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not a name for a router.
+    #[error(transparent)]
+    BadName(#[from] BadName),
+    /// There is a router of this name.
+    #[error(
+        "there is a router '{0}' already; choose another name, or remove it first (its code then stops working)"
+    )]
+    RouterExists(String),
+    /// There is no router of this name.
+    #[error("there is no router '{0}'; `wanbond-server router list` shows them")]
+    NoSuchRouter(String),
+    /// The system's random numbers failed.
+    #[error("the system gave no random numbers")]
+    NoRandomness,
+}
+
+type Result<T> = std::result::Result<T, StateError>;
+
+/// What [`StateDir::init`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initialised {
+    /// Everything was made.
+    Created,
+    /// There was a state already; key and settings stay as they were.
+    Kept,
+    /// There was a state already; the key stays and the endpoints are new.
+    EndpointsReplaced,
+}
+
+/// All routers' files, the good and the broken.
+#[derive(Debug, Default)]
+pub struct Routers {
+    /// What could be read, by name.
+    pub entries: Vec<RouterEntry>,
+    /// What could not.
+    pub broken: Vec<StateError>,
+}
+
+/// A state directory.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// The state directory at `path`, which need not exist yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `server.toml`.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.path.join("server.toml")
+    }
+
+    /// The secret key.
+    #[must_use]
+    pub fn key_path(&self) -> PathBuf {
+        self.path.join("key")
+    }
+
+    /// The directory of the routers' files.
+    #[must_use]
+    pub fn routers_path(&self) -> PathBuf {
+        self.path.join("routers")
+    }
+
+    fn router_path(&self, name: &str) -> PathBuf {
+        self.routers_path().join(format!("{name}.toml"))
+    }
+
+    /// Makes the directory, the key and `server.toml`, each where it is missing. Endpoints, if
+    /// given, replace those of an existing `server.toml`, of which all else is kept. Ports listened
+    /// on follow the endpoints unless `ports` is set there.
+    ///
+    /// # Errors
+    /// [`StateError::NoEndpoint`] if there is no `server.toml` yet and no endpoint is given;
+    /// [`StateError::DamagedKey`] and [`StateError::BadConfig`] if what is there can't be used;
+    /// I/O.
+    pub fn init(&self, endpoints: &[Endpoint]) -> Result<Initialised> {
+        let config_path = self.config_path();
+        let old = match fs::read_to_string(&config_path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io_error("read", &config_path)(error)),
+        };
+        // All that can be wrong is looked at before anything is changed.
+        let bad_config =
+            |error| StateError::BadConfig { path: config_path.clone(), error };
+        let text = match &old {
+            None if endpoints.is_empty() => return Err(StateError::NoEndpoint),
+            None => Some(config::template(endpoints)),
+            Some(text) => {
+                Config::parse(text).map_err(bad_config)?;
+                (!endpoints.is_empty())
+                    .then(|| -> Result<String> {
+                        let span = Config::endpoints_span(text).map_err(bad_config)?;
+                        let mut text = text.clone();
+                        text.replace_range(span, &config::endpoints_value(endpoints));
+                        Ok(text)
+                    })
+                    .transpose()?
+            }
+        };
+        if let Some(text) = &text {
+            Config::parse(text).map_err(bad_config)?;
+        }
+        make_dir(&self.path)?;
+        make_dir(&self.routers_path())?;
+        let had_key = self.key_path().exists();
+        if had_key {
+            self.key()?;
+        } else {
+            let secret = SecretKey::from_bytes(random()?);
+            let text = Zeroizing::new(secret.to_text() + "\n");
+            // Two at once must not end with a key that only one of them has shown.
+            put_new(&self.key_path(), text.as_bytes())?;
+        }
+        if let Some(text) = text {
+            put(&config_path, text.as_bytes(), 0o600)?;
+        }
+        Ok(match (old.is_some() && had_key, endpoints.is_empty()) {
+            (false, _) => Initialised::Created,
+            (true, true) => Initialised::Kept,
+            (true, false) => Initialised::EndpointsReplaced,
+        })
+    }
+
+    /// The server's secret key.
+    ///
+    /// # Errors
+    /// If it is missing, damaged or readable by others.
+    pub fn key(&self) -> Result<SecretKey> {
+        let path = self.key_path();
+        let mut text = Zeroizing::new(String::new());
+        let mut file = File::open(&path).map_err(|error| self.missing("read", &path, error))?;
+        let metadata = file.metadata().map_err(io_error("read", &path))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(StateError::OpenKey { path, mode });
+        }
+        let damaged =
+            |reason: String| StateError::DamagedKey { path: path.clone(), reason };
+        file.read_to_string(&mut text).map_err(|error| damaged(error.to_string()))?;
+        text.trim().parse().map_err(|error: wanbond_proto::keys::KeyError| damaged(error.to_string()))
+    }
+
+    /// `server.toml`.
+    ///
+    /// # Errors
+    /// If it is missing or wrong.
+    pub fn config(&self) -> Result<Config> {
+        let path = self.config_path();
+        let text =
+            fs::read_to_string(&path).map_err(|error| self.missing("read", &path, error))?;
+        Config::parse(&text).map_err(|error| StateError::BadConfig { path, error })
+    }
+
+    /// Every router's file. One that can't be read keeps none of the others from being read.
+    ///
+    /// # Errors
+    /// If the directory can't be listed.
+    pub fn routers(&self) -> Result<Routers> {
+        let path = self.routers_path();
+        let mut routers = Routers::default();
+        let list = fs::read_dir(&path).map_err(|error| self.missing("list", &path, error))?;
+        for item in list {
+            let item = item.map_err(io_error("list", &path))?;
+            let file_name = item.file_name();
+            let Some(name) = file_name.to_str().and_then(|name| name.strip_suffix(".toml")) else {
+                continue;
+            };
+            // Hidden files are being written, others are an editor's.
+            if check_name(name).is_err() {
+                continue;
+            }
+            match self.router(name) {
+                Ok(entry) => routers.entries.push(entry),
+                // Removed since it was listed.
+                Err(StateError::NoSuchRouter(_)) => {}
+                Err(error) => routers.broken.push(error),
+            }
+        }
+        routers.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(routers)
+    }
+
+    /// One router.
+    ///
+    /// # Errors
+    /// If there is none of that name, or its file is wrong.
+    pub fn router(&self, name: &str) -> Result<RouterEntry> {
+        check_name(name)?;
+        let path = self.router_path(name);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StateError::NoSuchRouter(name.to_owned()));
+            }
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        file::read(name, &text).map_err(|reason| StateError::BadRouter { path, reason })
+    }
+
+    /// Adds a router, `created` seconds after 1970, and returns its code, which is kept nowhere.
+    ///
+    /// # Errors
+    /// If the name is bad or taken, or the state can't be read or written.
+    pub fn add_router(&self, name: &str, created: u64) -> Result<PairingCode> {
+        check_name(name)?;
+        let server = self.key()?.public();
+        let endpoints = self.config()?.endpoints;
+        let seed = RouterSeed::from_bytes(random()?);
+        let entry = RouterEntry {
+            name: name.to_owned(),
+            public_key: seed.static_secret().public(),
+            psk: seed.preshared_key(),
+            created,
+            limits: RouterLimits::default(),
+            enabled: true,
+        };
+        make_dir(&self.routers_path())?;
+        let text = Zeroizing::new(file::write(&entry));
+        match put_new(&self.router_path(name), text.as_bytes()) {
+            Err(StateError::Io { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(StateError::RouterExists(name.to_owned()))
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(PairingCode { server, endpoints, seed }),
+        }
+    }
+
+    /// Removes a router, be its file right or wrong.
+    ///
+    /// # Errors
+    /// If there is none of that name, or its file can't be removed.
+    pub fn remove_router(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        let path = self.router_path(name);
+        match fs::remove_file(&path) {
+            Ok(()) => sync_dir_of(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StateError::NoSuchRouter(name.to_owned()))
+            }
+            Err(error) => Err(io_error("remove", &path)(error)),
+        }
+    }
+
+    fn missing(&self, action: &'static str, path: &Path, error: io::Error) -> StateError {
+        if error.kind() == io::ErrorKind::NotFound {
+            StateError::NotInitialised(self.path.clone())
+        } else {
+            io_error(action, path)(error)
+        }
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |error| StateError::Io { action, path, error }
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| StateError::NoRandomness)?;
+    Ok(bytes)
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("make", path))
+}
+
+/// Puts a whole file at `path`, in place of what is there.
+fn put(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let hidden = write_hidden(path, content, mode)?;
+    fs::rename(&hidden, path).map_err(io_error("write", path))?;
+    sync_dir_of(path)
+}
+
+/// Puts a whole file at `path`, or fails with `AlreadyExists`.
+fn put_new(path: &Path, content: &[u8]) -> Result<()> {
+    let hidden = write_hidden(path, content, 0o600)?;
+    let linked = fs::hard_link(&hidden, path).map_err(io_error("write", path));
+    let removed = fs::remove_file(&hidden).map_err(io_error("remove", &hidden));
+    linked.and(removed)?;
+    sync_dir_of(path)
+}
+
+fn write_hidden(path: &Path, content: &[u8], mode: u32) -> Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        // Left by a crash of a process that had our number.
+        let _ = fs::remove_file(&hidden);
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&hidden)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(io_error("write", &hidden))?;
+    Ok(hidden)
+}
+
+fn sync_dir_of(path: &Path) -> Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("write", dir))
+}
+
+#[cfg(test)]
+mod tests;
