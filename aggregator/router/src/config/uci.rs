@@ -200,8 +200,8 @@ fn read_line(reader: &mut Reader<'_>, builder: &mut Builder) -> Result<(), Synta
                 if name.text.is_empty() {
                     return wrong(Fault::Missing("package", "a name"));
                 }
-                let allowed = |b: u8| b.is_ascii_graphic();
-                if !name.text.bytes().all(allowed) {
+                // Package names are file names, which may also have a dash.
+                if !is_name(&name.text.replace('-', "_")) {
                     return wrong(Fault::Name(name.text));
                 }
                 reader.no_more_words()?;

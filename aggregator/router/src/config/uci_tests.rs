@@ -98,6 +98,10 @@ fn short_commands_and_package_lines() {
     assert_eq!(picture("p x-y\nc a b\no x y\nl z 1\nl z 2"), "a.b{x=y z=[1|2]}");
     assert_eq!(picture("\n \t\r\n"), "");
     assert_eq!(picture(""), "");
+    assert_eq!(
+        faults("package a.b\n"),
+        ["line 1: 'a.b' is not a name; use letters, digits and _ only"]
+    );
 }
 
 #[test]
