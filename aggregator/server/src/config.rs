@@ -102,9 +102,8 @@ impl Config {
             n if n > MAX_ENDPOINTS => return Err(ConfigError::TooManyEndpoints(n)),
             _ => {}
         }
-        let mut ports = file
-            .ports
-            .unwrap_or_else(|| endpoints.iter().map(|endpoint| endpoint.port).collect());
+        let mut ports =
+            file.ports.unwrap_or_else(|| endpoints.iter().map(|endpoint| endpoint.port).collect());
         if ports.is_empty() || ports.contains(&0) {
             return Err(ConfigError::BadPorts);
         }

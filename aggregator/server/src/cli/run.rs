@@ -43,8 +43,7 @@ async fn serve(state: StateDir) -> anyhow::Result<()> {
     let limits = Budget::new(Limits::resolve(&now.limits, machine));
     let netlink = Netlink::new().await.context("can't ask the kernel for its addresses")?;
     let own = netlink.local_addresses().await.context("can't list this server's addresses")?;
-    let egress =
-        Arc::new(Egress::new(now.egress.clone(), Arc::new(move |ip| own.contains(ip))));
+    let egress = Arc::new(Egress::new(now.egress.clone(), Arc::new(move |ip| own.contains(ip))));
 
     let (stop, shutdown) = watch::channel(false);
     let context = ServeContext {

@@ -104,11 +104,7 @@ impl Egress {
 
     /// With a resolver of one's own.
     #[must_use]
-    pub fn with_resolver(
-        config: EgressConfig,
-        is_own: IsOwn,
-        resolver: Arc<dyn Resolve>,
-    ) -> Self {
+    pub fn with_resolver(config: EgressConfig, is_own: IsOwn, resolver: Arc<dyn Resolve>) -> Self {
         Self {
             config: RwLock::new(Arc::new(config)),
             is_own,

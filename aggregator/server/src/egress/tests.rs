@@ -7,7 +7,9 @@ use super::*;
 
 /// Answers from a table, after a time.
 #[derive(Default)]
-struct Table(HashMap<(&'static str, bool), (u64, Result<Vec<IpAddr>, ResolveError>)>);
+struct Table(HashMap<(&'static str, bool), (u64, Found)>);
+
+type Found = Result<Vec<IpAddr>, ResolveError>;
 
 impl Table {
     fn with(mut self, name: &'static str, v6: bool, after: u64, ips: &[&str]) -> Self {
@@ -63,8 +65,10 @@ async fn refused_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let egress =
-        egress(loopback_allowed(), Table::default().with("target.example", false, 0, &["127.0.0.1"]));
+    let egress = egress(
+        loopback_allowed(),
+        Table::default().with("target.example", false, 0, &["127.0.0.1"]),
+    );
     assert_eq!(egress.connect(&Target::Address(address)).await.unwrap_err(), EgressError::Refused);
     assert_eq!(egress.connect(&name(address.port())).await.unwrap_err(), EgressError::Refused);
 }
@@ -77,8 +81,7 @@ async fn a_full_backlog_times_out() {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     // A backlog of 0 holds one; the kernel ignores further SYNs.
     let _first = std::net::TcpStream::connect(address).unwrap();
-    let config =
-        EgressConfig { connect_timeout: Duration::from_millis(300), ..loopback_allowed() };
+    let config = EgressConfig { connect_timeout: Duration::from_millis(300), ..loopback_allowed() };
     let egress = egress(config, Table::default());
     let error = egress.connect(&Target::Address(address)).await.unwrap_err();
     assert_eq!(error, EgressError::TimedOut);
@@ -87,9 +90,12 @@ async fn a_full_backlog_times_out() {
 #[tokio::test]
 async fn private_own_and_denied_targets_are_refused_by_address_and_by_name() {
     let table = || {
-        Table::default()
-            .with("target.example", false, 0, &["10.0.0.1", "127.0.0.1"])
-            .with("target.example", true, 0, &["::ffff:127.0.0.1", "fd00::1"])
+        Table::default().with("target.example", false, 0, &["10.0.0.1", "127.0.0.1"]).with(
+            "target.example",
+            true,
+            0,
+            &["::ffff:127.0.0.1", "fd00::1"],
+        )
     };
     let egress = egress(EgressConfig::default(), table());
     let special = EgressError::Denied(Denial::Special);
@@ -115,8 +121,7 @@ async fn a_dead_address_costs_a_quarter_of_a_second() {
     let address = dead.local_addr().unwrap().as_socket().unwrap();
     let _first = std::net::TcpStream::connect(address).unwrap();
     let live = TcpListener::bind(("127.0.0.1", address.port())).await.unwrap();
-    let table =
-        Table::default().with("target.example", false, 0, &["127.0.0.3", "127.0.0.1"]);
+    let table = Table::default().with("target.example", false, 0, &["127.0.0.3", "127.0.0.1"]);
     let start = Instant::now();
     let stream = egress(loopback_allowed(), table).connect(&name(address.port())).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), live.local_addr().unwrap());
@@ -128,15 +133,21 @@ async fn a_dead_address_costs_a_quarter_of_a_second() {
 async fn a_refusing_family_costs_nothing_and_a_slow_answer_is_not_waited_for() {
     let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = live.local_addr().unwrap().port();
-    let table = Table::default()
-        .with("target.example", true, 0, &["::1"])
-        .with("target.example", false, 0, &["127.0.0.1"]);
+    let table = Table::default().with("target.example", true, 0, &["::1"]).with(
+        "target.example",
+        false,
+        0,
+        &["127.0.0.1"],
+    );
     let start = Instant::now();
     egress(loopback_allowed(), table).connect(&name(port)).await.unwrap();
     assert!(start.elapsed() < Duration::from_millis(200));
-    let table = Table::default()
-        .with("target.example", true, 60_000, &["::1"])
-        .with("target.example", false, 0, &["127.0.0.1"]);
+    let table = Table::default().with("target.example", true, 60_000, &["::1"]).with(
+        "target.example",
+        false,
+        0,
+        &["127.0.0.1"],
+    );
     let start = Instant::now();
     egress(loopback_allowed(), table).connect(&name(port)).await.unwrap();
     assert!(start.elapsed() < Duration::from_millis(500));

@@ -68,10 +68,7 @@ impl Machine {
                 std::fs::read_to_string(file).ok()?.trim().parse().ok()
             })
             .unwrap_or(u64::MAX);
-        Self {
-            memory: total.min(group),
-            descriptors: wanbond_linux::socket::raise_nofile_limit(),
-        }
+        Self { memory: total.min(group), descriptors: wanbond_linux::socket::raise_nofile_limit() }
     }
 }
 
@@ -121,10 +118,8 @@ impl Limits {
         let by_descriptors = machine.descriptors.saturating_sub(256) / 3;
         let flows = section.flows.unwrap_or(clamp(by_memory.min(by_descriptors), 256, 1 << 18));
         // What flows hold in user space beyond that is one eighth of the memory.
-        let buffers = section
-            .buffers_mib
-            .map_or(machine.memory / 8, |mib| u64::from(mib) * MIB)
-            .max(8 * MIB);
+        let buffers =
+            section.buffers_mib.map_or(machine.memory / 8, |mib| u64::from(mib) * MIB).max(8 * MIB);
         // A connection before its proof costs a socket and a small buffer, some 8 KiB; one
         // sixteenth of the memory may be lost to strangers. Descriptors are kept free for flows.
         let unproven = section.unproven.unwrap_or(clamp(
@@ -180,7 +175,10 @@ mod tests {
     #[test]
     fn defaults_follow_the_machine() {
         let resolve = |memory, descriptors| {
-            Limits::resolve(&LimitsSection::default(), Machine { memory: memory * MIB, descriptors })
+            Limits::resolve(
+                &LimitsSection::default(),
+                Machine { memory: memory * MIB, descriptors },
+            )
         };
         let small = resolve(512, 1 << 17);
         assert_eq!((small.flows, small.router.flows, small.unproven), (4096, 2048, 4096));
@@ -194,8 +192,7 @@ mod tests {
     fn what_is_written_wins() {
         let section: LimitsSection =
             toml::from_str("flows = 10\nbuffers_mib = 9\n[router]\nflows = 4\nlanes = 5").unwrap();
-        let limits =
-            Limits::resolve(&section, Machine { memory: 512 * MIB, descriptors: 1 << 17 });
+        let limits = Limits::resolve(&section, Machine { memory: 512 * MIB, descriptors: 1 << 17 });
         assert_eq!((limits.flows, limits.buffers), (10, 9 * MIB));
         let own = RouterLimits { lanes: Some(7), ..RouterLimits::default() };
         let router = limits.router.overridden(&own);
@@ -204,7 +201,10 @@ mod tests {
 
     #[test]
     fn meminfo() {
-        assert_eq!(parse_meminfo("MemTotal:        2014536 kB\nMemFree: 1 kB"), Some(2_062_884_864));
+        assert_eq!(
+            parse_meminfo("MemTotal:        2014536 kB\nMemFree: 1 kB"),
+            Some(2_062_884_864)
+        );
         assert_eq!(parse_meminfo("MemFree: 1 kB"), None);
     }
 }

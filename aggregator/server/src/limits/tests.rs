@@ -89,7 +89,10 @@ fn sessions_of_one_router_share_and_changes_count_at_once() {
     let again = budget.router(key(1), RouterLimits { lanes: Some(3), ..RouterLimits::default() });
     let _third = again.lane().unwrap();
     assert_eq!(a.lane().unwrap_err(), Refusal::RouterLanes);
-    budget.set_limits(Limits { router: EffectiveRouterLimits { flows: 0, ..limits().router }, ..limits() });
+    budget.set_limits(Limits {
+        router: EffectiveRouterLimits { flows: 0, ..limits().router },
+        ..limits()
+    });
     assert_eq!(a.flow(Time::ZERO).unwrap_err(), Refusal::RouterFlows);
 }
 

@@ -48,11 +48,14 @@ pub(super) fn write(entry: &RouterEntry) -> String {
 
 /// Reads the file of the router `name`; the error is for people.
 pub(super) fn read(name: &str, text: &str) -> Result<RouterEntry, String> {
-    let file: File = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let file: File =
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
     let public_key: PublicKey =
         file.public_key.parse().map_err(|error: KeyError| format!("`public_key`: {error}"))?;
-    let psk: PresharedKey =
-        file.preshared_key.parse().map_err(|error: KeyError| format!("`preshared_key`: {error}"))?;
+    let psk: PresharedKey = file
+        .preshared_key
+        .parse()
+        .map_err(|error: KeyError| format!("`preshared_key`: {error}"))?;
     Ok(RouterEntry {
         name: name.to_owned(),
         public_key,
@@ -103,8 +106,8 @@ mod tests {
             format!("public_key = \"{public}\"\npreshared_key = \"{psk}\"\ncreated = 1\n")
         };
         assert!(read("x", &file(&key, &key)).is_ok());
-        assert!(read("x", &file("abc", &key)).unwrap_err().contains("`public_key`: a key is"));
-        assert!(read("x", &file(&key, "?")).unwrap_err().contains("`preshared_key`: a key is"));
+        assert!(read("x", &file("abc", &key)).unwrap_err().contains("`public_key`: a key"));
+        assert!(read("x", &file(&key, "?")).unwrap_err().contains("`preshared_key`: a key"));
         assert!(read("x", "created = 1").unwrap_err().contains("missing field `public_key`"));
         let unknown = file(&key, &key) + "limit = 1\n";
         assert!(read("x", &unknown).unwrap_err().contains("unknown field `limit`"));

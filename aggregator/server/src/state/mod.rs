@@ -79,9 +79,7 @@ pub enum StateError {
         error: ConfigError,
     },
     /// A router's file is wrong.
-    #[error(
-        "{path} is wrong: {reason}\ncorrect it, or remove the router and add it again"
-    )]
+    #[error("{path} is wrong: {reason}\ncorrect it, or remove the router and add it again")]
     BadRouter {
         /// The file.
         path: PathBuf,
@@ -183,8 +181,7 @@ impl StateDir {
             Err(error) => return Err(io_error("read", &config_path)(error)),
         };
         // All that can be wrong is looked at before anything is changed.
-        let bad_config =
-            |error| StateError::BadConfig { path: config_path.clone(), error };
+        let bad_config = |error| StateError::BadConfig { path: config_path.clone(), error };
         let text = match &old {
             None if endpoints.is_empty() => return Err(StateError::NoEndpoint),
             None => Some(config::template(endpoints)),
@@ -237,10 +234,11 @@ impl StateDir {
         if mode & 0o077 != 0 {
             return Err(StateError::OpenKey { path, mode });
         }
-        let damaged =
-            |reason: String| StateError::DamagedKey { path: path.clone(), reason };
+        let damaged = |reason: String| StateError::DamagedKey { path: path.clone(), reason };
         file.read_to_string(&mut text).map_err(|error| damaged(error.to_string()))?;
-        text.trim().parse().map_err(|error: wanbond_proto::keys::KeyError| damaged(error.to_string()))
+        text.trim()
+            .parse()
+            .map_err(|error: wanbond_proto::keys::KeyError| damaged(error.to_string()))
     }
 
     /// `server.toml`.
@@ -249,8 +247,7 @@ impl StateDir {
     /// If it is missing or wrong.
     pub fn config(&self) -> Result<Config> {
         let path = self.config_path();
-        let text =
-            fs::read_to_string(&path).map_err(|error| self.missing("read", &path, error))?;
+        let text = fs::read_to_string(&path).map_err(|error| self.missing("read", &path, error))?;
         Config::parse(&text).map_err(|error| StateError::BadConfig { path, error })
     }
 
@@ -390,8 +387,7 @@ fn write_hidden(path: &Path, content: &[u8], mode: u32) -> Result<PathBuf> {
     let write = || {
         // Left by a crash of a process that had our number.
         let _ = fs::remove_file(&hidden);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&hidden)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&hidden)?;
         file.write_all(content)?;
         file.sync_all()
     };

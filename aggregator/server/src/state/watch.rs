@@ -98,7 +98,9 @@ impl Follower {
                 let name = path.file_stem().map(|stem| stem.to_string_lossy());
                 let old = self.directory.snapshot();
                 entries.extend(
-                    old.iter().filter(|e| Some(e.name.as_str()) == name.as_deref()).map(|e| (**e).clone()),
+                    old.iter()
+                        .filter(|e| Some(e.name.as_str()) == name.as_deref())
+                        .map(|e| (**e).clone()),
                 );
             }
             tracing::warn!(%error, "router file can't be used");
@@ -117,16 +119,16 @@ impl Follower {
                 Ok(active) => match active.changed().await {
                     Ok(Seen::Changed) => self.reload(),
                     Ok(Seen::Moved) => {
-                        self.reload();
                         watcher = Watcher::new(&self.state);
+                        self.reload();
                     }
                     Err(error) => watcher = Err(error),
                 },
                 Err(error) => {
                     tracing::debug!(%error, "no inotify, looking at the files now and then");
                     tokio::time::sleep(Duration::from_secs(2)).await;
-                    self.reload();
                     watcher = Watcher::new(&self.state);
+                    self.reload();
                 }
             }
         }
@@ -167,7 +169,11 @@ impl Watcher {
         for path in &paths {
             inotify.add_watch(path, flags)?;
         }
-        Ok(Self(AsyncFd::new(Events(inotify))?))
+        // Its successor is unsafe, for types whose descriptor may change or close while it is
+        // registered; `Events` owns its one.
+        #[expect(deprecated)]
+        let events = AsyncFd::new(Events(inotify))?;
+        Ok(Self(events))
     }
 
     /// Waits for a change and for the burst it belongs to.

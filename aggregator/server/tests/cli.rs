@@ -1,0 +1,167 @@
+//! The real program: what it prints, where, and how it ends.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use wanbond_proto::pairing::PairingCode;
+
+struct Server {
+    _dir: tempfile::TempDir,
+    state: PathBuf,
+}
+
+impl Server {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { state: dir.path().join("state"), _dir: dir }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wanbond-server"));
+        command.arg("--state").arg(&self.state).args(args);
+        command.env_remove("WANBOND_LOG").env_remove("JOURNAL_STREAM");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[test]
+fn from_nothing_to_a_router() {
+    let server = Server::new();
+    assert!(server.fails(&["router", "add", "home"]).contains("init --endpoint"));
+    assert!(server.fails(&["init"]).contains("--endpoint HOST"));
+    assert!(server.fails(&["init", "--endpoint", "a b"]).contains("is not an endpoint"));
+    let first =
+        server.ok(&["init", "--endpoint", "vps.example", "--endpoint", "[2001:db8::1]:443"]);
+    assert!(
+        first.contains("endpoint: vps.example:65101\nendpoint: [2001:db8::1]:443\n"),
+        "{first}"
+    );
+    let again = server.ok(&["init"]);
+    assert!(again.contains("kept"), "{again}");
+    assert_eq!(first.lines().nth(1), again.lines().nth(1), "the key changed");
+    let mode = std::fs::metadata(server.state.join("key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let line = server.ok(&["router", "add", "home"]);
+    assert_eq!(line.lines().count(), 1);
+    let code: PairingCode = line.parse().unwrap();
+    assert_eq!(code.endpoints.len(), 2);
+    assert!(first.contains(&code.server.to_string()));
+    assert!(server.fails(&["router", "add", "home"]).contains("already"));
+    assert!(server.fails(&["router", "add", "a/b"]).contains("is not a router name"));
+
+    let output = server.run(&["router", "add", "second", "--print-qr"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
+    assert!(String::from_utf8(output.stderr).unwrap().contains('█'));
+
+    let key = code.seed.static_secret().public().to_string();
+    let list = server.ok(&["router", "list"]);
+    assert!(list.contains("home") && list.contains("second") && list.contains(&key), "{list}");
+    let shown: serde_json::Value =
+        serde_json::from_str(&server.ok(&["router", "show", "home", "--json"])).unwrap();
+    assert_eq!((&shown["name"], &shown["public_key"]), (&"home".into(), &key.clone().into()));
+    let psk = code.seed.preshared_key().to_text();
+    for args in [&["router", "list", "--json"][..], &["router", "show", "home"]] {
+        assert!(!server.ok(args).contains(&psk), "{args:?} shows a secret");
+    }
+    server.ok(&["router", "remove", "home"]);
+    assert!(server.fails(&["router", "remove", "home"]).contains("no router 'home'"));
+    assert!(!server.ok(&["router", "list", "--json"]).contains(&key));
+}
+
+#[test]
+fn damage_is_named() {
+    let server = Server::new();
+    server.ok(&["init", "--endpoint", "127.0.0.1"]);
+    server.ok(&["router", "add", "good"]);
+    std::fs::write(server.state.join("routers/bad.toml"), "enabled = 7").unwrap();
+    let output = server.run(&["router", "list"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("good"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("routers/bad.toml is wrong"));
+    std::fs::write(server.state.join("server.toml"), "endpoints = 1").unwrap();
+    let text = server.fails(&["run"]);
+    assert!(text.contains("server.toml is wrong") && text.contains("line 1"), "{text}");
+    std::fs::write(server.state.join("key"), "x").unwrap();
+    assert!(server.fails(&["run"]).contains("key is damaged"));
+    assert!(server.fails(&["--log", "info,=loud", "run"]).contains("is no log level"));
+}
+
+/// Ended, whatever the test does.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_running_server_follows_the_files_and_stops_on_sigterm() {
+    let server = Server::new();
+    // A port of its own: other tests may run at the same time.
+    let port = {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().port()
+    };
+    server.ok(&["init", "--endpoint", &format!("127.0.0.1:{port}")]);
+    // A namespace of its own: the control socket and kernel settings are per namespace.
+    let binary = server.command(&["run"]);
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg(binary.get_program()).args(binary.get_args());
+    let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut running = Running(child);
+    let stderr = running.0.stderr.take().unwrap();
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let mut seen = Vec::new();
+    let mut wait_for = |part: &str| loop {
+        match lines.recv_timeout(Duration::from_secs(10)) {
+            Ok(line) if line.contains(part) => break,
+            Ok(line) => seen.push(line),
+            Err(error) => panic!("no '{part}' ({error}) after {seen:#?}"),
+        }
+    };
+    let pid = Pid::from_raw(running.0.id().try_into().unwrap());
+    // Not a signal before its handler: the first reload proves that all is in place.
+    std::thread::sleep(Duration::from_millis(300));
+    server.ok(&["router", "add", "late"]);
+    wait_for("router added router=late");
+    std::fs::write(server.state.join("routers/late.toml"), "rubbish").unwrap();
+    wait_for("late.toml is wrong");
+    server.ok(&["router", "remove", "late"]);
+    wait_for("router removed router=late");
+    kill(pid, Signal::SIGHUP).unwrap();
+    wait_for("reading the settings again");
+    kill(pid, Signal::SIGTERM).unwrap();
+    wait_for("stopping");
+    assert!(running.0.wait().unwrap().success());
+}
