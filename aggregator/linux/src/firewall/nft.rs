@@ -44,7 +44,7 @@ impl Redirect {
     /// # Errors
     /// When nft is missing or refuses.
     pub async fn apply(&self) -> Result<(), FirewallError> {
-        succeeded(run(&["-f", "-"], &self.render()?).await?)
+        succeeded(&run(&["-f", "-"], &self.render()?).await?)
     }
 }
 
@@ -58,10 +58,10 @@ pub async fn remove(owner: Owner) -> Result<bool, FirewallError> {
     if !output.status.success() && none {
         return Ok(false);
     }
-    succeeded(output).map(|()| true)
+    succeeded(&output).map(|()| true)
 }
 
-fn succeeded(output: Output) -> Result<(), FirewallError> {
+fn succeeded(output: &Output) -> Result<(), FirewallError> {
     if output.status.success() {
         return Ok(());
     }

@@ -81,11 +81,11 @@ impl Redirect {
 
     fn write_redirect(&self, text: &mut String, devices: &str) -> Result<(), FirewallError> {
         // Just behind the usual dstnat chains: who forwards or hijacks a port on purpose means it.
-        text.push_str("\tchain from_lan {\n");
+        text.push_str("\tchain lan {\n");
         text.push_str("\t\ttype nat hook prerouting priority dstnat + 5; policy accept;\n");
-        let _ = writeln!(text, "\t\tiifname {{ {devices} }} meta l4proto tcp goto redirect");
+        let _ = writeln!(text, "\t\tiifname {{ {devices} }} meta l4proto tcp goto lan_tcp");
         text.push_str("\t}\n");
-        text.push_str("\tchain redirect {\n");
+        text.push_str("\tchain lan_tcp {\n");
         text.push_str("\t\tfib daddr type { local, broadcast, anycast, multicast } return\n");
         for (wanted, family, word, special, bypass) in [
             (self.ipv4, Family::V4, "ip", SPECIAL_V4, &self.bypass_v4),
@@ -102,7 +102,11 @@ impl Redirect {
                 let _ = writeln!(text, "\t\t{word} daddr {{ {} }} return", list(bypass));
             }
             let nfproto = if family == Family::V4 { "ipv4" } else { "ipv6" };
-            let _ = writeln!(text, "\t\tmeta nfproto {nfproto} redirect to :{}", self.port);
+            let _ = writeln!(
+                text,
+                "\t\tmeta nfproto {nfproto} meta l4proto tcp redirect to :{}",
+                self.port
+            );
         }
         text.push_str("\t}\n");
         Ok(())
@@ -167,7 +171,7 @@ mod tests {
             ..Redirect::default()
         };
         let text = redirect.render().unwrap();
-        assert!(text.contains("meta nfproto ipv4 redirect to :1234"));
+        assert!(text.contains("meta nfproto ipv4 meta l4proto tcp redirect to :1234"));
         assert!(!text.contains("ip6") && !text.contains("ipv6"), "{text}");
     }
 

@@ -20,10 +20,10 @@ impl Netlink {
             self.links().await?.into_iter().map(|device| (device.index, device)).collect();
 
         self.each_address(|parsed| {
-            if parsed.usable {
-                if let Some(device) = devices.get_mut(&parsed.index) {
-                    device.addresses.push(parsed.addr);
-                }
+            if parsed.usable
+                && let Some(device) = devices.get_mut(&parsed.index)
+            {
+                device.addresses.push(parsed.addr);
             }
         })
         .await?;
@@ -78,10 +78,10 @@ impl Netlink {
     ) -> Result<(), NetlinkError> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.dump("addresses", request, |object| {
-            if let RouteNetlinkMessage::NewAddress(message) = object {
-                if let Some(parsed) = parse::address(&message) {
-                    each(parsed);
-                }
+            if let RouteNetlinkMessage::NewAddress(message) = object
+                && let Some(parsed) = parse::address(&message)
+            {
+                each(parsed);
             }
         })
         .await

@@ -200,12 +200,11 @@ impl Netlink {
             message.header.family = kernel_family(family);
             let request = RouteNetlinkMessage::GetRule(message);
             let listed = self.dump("rules", request, |object| {
-                if let RouteNetlinkMessage::NewRule(rule) = object {
-                    if let Some((facts, protocol)) = RuleFacts::from_message(&rule) {
-                        if protocol == ours {
-                            found.insert(facts);
-                        }
-                    }
+                if let RouteNetlinkMessage::NewRule(rule) = object
+                    && let Some((facts, protocol)) = RuleFacts::from_message(&rule)
+                    && protocol == ours
+                {
+                    found.insert(facts);
                 }
             });
             match listed.await {

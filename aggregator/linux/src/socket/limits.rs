@@ -4,29 +4,32 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 
 /// Enough for tens of thousands of flows at two descriptors each.
-const WANTED: u64 = 1 << 17;
+const WANTED: libc::rlim_t = 1 << 17;
 
 /// Raises the limit of open descriptors as far as is useful and allowed, and returns what it now
 /// is. Fails silently: the daemons size their connection limits from the number returned.
 pub fn raise_nofile_limit() -> u64 {
+    // rlim_t is narrower with some C libraries.
+    #[allow(clippy::useless_conversion)]
+    raise().into()
+}
+
+fn raise() -> libc::rlim_t {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        // POSIX promises 20; every Linux gives at least this.
+        // What every Linux gives at least.
         return 1024;
     };
-    // rlim_t is 32 or 64 bits wide, depending on the C library and the machine.
-    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
-    let wanted = libc::rlim_t::try_from(WANTED).unwrap_or(libc::rlim_t::MAX);
-    if soft >= wanted {
-        return soft.into();
+    if soft >= WANTED {
+        return soft;
     }
     // Root may go beyond the hard limit (OpenWrt's default is 4096), up to fs.nr_open.
-    if geteuid().is_root() && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok() {
-        return wanted.into();
+    if geteuid().is_root() && setrlimit(Resource::RLIMIT_NOFILE, WANTED, hard.max(WANTED)).is_ok() {
+        return WANTED;
     }
-    let reachable = hard.min(wanted);
+    let reachable = hard.min(WANTED);
     match setrlimit(Resource::RLIMIT_NOFILE, reachable, hard) {
-        Ok(()) => reachable.into(),
-        Err(_) => soft.into(),
+        Ok(()) => reachable,
+        Err(_) => soft,
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::info::{TCP_INFO_SPACE, TcpInfo};
+use super::info::{TCP_INFO_SPACE, TcpInfo, TcpState};
 use super::sys::{Fields, getsockopt};
 
 const SOL_MPTCP: libc::c_int = 284;
@@ -150,6 +150,8 @@ pub fn subflows(socket: impl AsFd) -> io::Result<Vec<Subflow>> {
                     let (local, remote) = addresses?;
                     Some(Subflow { local, remote, tcp: tcp? })
                 })
+                // The first subflow stays in the kernel's list after it closed, as a shell.
+                .filter(|subflow| subflow.tcp.state != TcpState::Close)
                 .collect());
         }
         before = after;

@@ -62,6 +62,7 @@ pub(super) fn ioctl_get_int(socket: &impl AsFd, request: u32) -> io::Result<libc
     // SAFETY: only called with SIOCOUTQ and SIOCOUTQNSD, which store one C int at the pointer;
     // it is to a live one. The descriptor is open, as it is borrowed. The request's type differs
     // between C libraries (c_ulong in glibc, c_int in musl), hence the cast.
+    #[allow(clippy::cast_lossless)]
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request as _, &raw mut value) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
