@@ -13,6 +13,7 @@ use crate::Time;
 use crate::crypto::aead::{Sequence, Suite};
 use crate::crypto::kdf;
 use crate::datagram::DatagramKeys;
+use crate::handshake::Egress;
 use crate::keys::PublicKey;
 use crate::lane::FlowKeys;
 
@@ -54,6 +55,7 @@ pub struct Session {
     suite: Suite,
     peer: PublicKey,
     observed: Option<SocketAddr>,
+    egress: Egress,
     lane_secret: [u8; 32],
     datagram_secret: [u8; 32],
     next_flow: u64,
@@ -69,6 +71,7 @@ impl Session {
         suite: Suite,
         peer: PublicKey,
         observed: Option<SocketAddr>,
+        egress: Egress,
         split: &([u8; 32], [u8; 32]),
         hash: &[u8],
     ) -> Self {
@@ -85,6 +88,7 @@ impl Session {
             suite,
             peer,
             observed,
+            egress,
             lane_secret: kdf::expand_key(&prk, b"wanbond1 lanes"),
             datagram_secret: kdf::expand_key(&prk, b"wanbond1 datagrams"),
             next_flow: 0,
@@ -119,6 +123,12 @@ impl Session {
     #[must_use]
     pub const fn observed(&self) -> Option<SocketAddr> {
         self.observed
+    }
+
+    /// What the server can reach.
+    #[must_use]
+    pub const fn egress(&self) -> Egress {
+        self.egress
     }
 
     /// When the handshake was done.

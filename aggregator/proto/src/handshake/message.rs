@@ -236,26 +236,37 @@ impl Offer {
     }
 }
 
+/// The families of addresses that a server can reach targets by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Egress {
+    /// IPv4 targets.
+    pub ipv4: bool,
+    /// IPv6 targets.
+    pub ipv6: bool,
+}
+
 /// What the server tells in its Response.
 pub(super) struct Answer {
     pub(super) suite: Suite,
     /// The address the Init came from, as the server saw it.
     pub(super) observed: Option<std::net::SocketAddr>,
+    pub(super) egress: Egress,
 }
 
 impl Answer {
-    const LEN: usize = 1 + 16 + 2;
+    const LEN: usize = 1 + 16 + 2 + 1;
 
     pub(super) fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         out[0] = self.suite.code();
+        out[19] = u8::from(self.egress.ipv4) | u8::from(self.egress.ipv6) << 1;
         if let Some(address) = self.observed {
             let ip = match address.ip() {
                 std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
                 std::net::IpAddr::V6(v6) => v6,
             };
             out[1..17].copy_from_slice(&ip.octets());
-            out[17..].copy_from_slice(&address.port().to_be_bytes());
+            out[17..19].copy_from_slice(&address.port().to_be_bytes());
         }
         out
     }
@@ -268,7 +279,8 @@ impl Answer {
         let ip = std::net::Ipv6Addr::from(octets).to_canonical();
         let port = u16::from_be_bytes([bytes[17], bytes[18]]);
         let observed = (!ip.is_unspecified()).then(|| std::net::SocketAddr::new(ip, port));
-        Ok(Self { suite, observed })
+        let egress = Egress { ipv4: bytes[19] & 1 != 0, ipv6: bytes[19] & 2 != 0 };
+        Ok(Self { suite, observed, egress })
     }
 }
 

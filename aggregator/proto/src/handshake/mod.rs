@@ -26,7 +26,7 @@ mod server;
 
 pub use cookie::CookieJar;
 pub use message::{
-    HandshakeError, Notice, Outdated, VERSION, is_handshake, receiver_of, unknown_session,
+    Egress, HandshakeError, Notice, Outdated, VERSION, is_handshake, receiver_of, unknown_session,
 };
 pub use router::{Reply, RouterHandshake, RouterIdentity};
 pub use server::{Admission, HandshakeLoad, PendingRouter, ServerHandshake, Verdict};

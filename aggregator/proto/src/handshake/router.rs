@@ -168,6 +168,7 @@ impl RouterHandshake {
             answer.suite,
             self.identity.server,
             observed,
+            answer.egress,
             &self.noise.dangerously_get_raw_split(),
             self.noise.get_handshake_hash(),
         ))))

@@ -7,7 +7,7 @@ use snow::HandshakeState;
 
 use super::cookie::CookieJar;
 use super::message::{
-    Answer, HandshakeError, InitView, Notice, Offer, RESPONSE, RESPONSE_HEADER, VERSION, check, mac,
+    Answer, Egress, HandshakeError, InitView, Notice, Offer, RESPONSE, RESPONSE_HEADER, VERSION, check, mac,
     mac1_key, prologue,
 };
 use crate::Time;
@@ -181,10 +181,11 @@ impl PendingRouter {
         now: Time,
         psk: &PresharedKey,
         index: u32,
+        egress: Egress,
     ) -> Result<(Vec<u8>, Session), HandshakeError> {
         let suite = self.suite.ok_or(HandshakeError::NoCommonSuite)?;
         self.noise.set_psk(2, psk.as_bytes())?;
-        let answer = Answer { suite, observed: Some(self.source) }.encode();
+        let answer = Answer { suite, observed: Some(self.source), egress }.encode();
         let mut response = vec![RESPONSE, VERSION, 0, 0];
         response.extend_from_slice(&index.to_be_bytes());
         response.extend_from_slice(&self.router_index.to_be_bytes());
@@ -201,6 +202,7 @@ impl PendingRouter {
             suite,
             self.router,
             Some(self.source),
+            egress,
             &self.noise.dangerously_get_raw_split(),
             self.noise.get_handshake_hash(),
         );

@@ -1,0 +1,152 @@
+//! The local control socket: one JSON request a line, one JSON answer.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+use wanbond_control::event::EventLog;
+use wanbond_control::request::{
+    Done, ErrorReply, Events, MAX_REQUEST_LEN, Request, Response, WanAction, to_line,
+};
+use wanbond_control::words::{ErrorCode, Role};
+use wanbond_linux::control_socket::peer_is_trusted;
+
+use super::brain::Brain;
+
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+const LEAST_WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A request and where its answer goes.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) answer: oneshot::Sender<Response>,
+}
+
+/// Serves until it is dropped.
+pub(super) async fn serve(listener: UnixListener, requests: mpsc::Sender<Asked>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if matches!(peer_is_trusted(&stream), Ok(true)) {
+                    tokio::spawn(converse(stream, requests.clone()));
+                } else {
+                    debug!("control connection of another user refused");
+                }
+            }
+            Err(error) => {
+                warn!(%error, "control socket");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, requests: mpsc::Sender<Asked>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let limit = MAX_REQUEST_LEN as u64 + 1;
+        match (&mut reader).take(limit).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let interval = match Request::from_line(&line) {
+            Ok(Request::Watch { interval_ms }) => Some(
+                interval_ms
+                    .map_or(WATCH_INTERVAL, |ms| Duration::from_millis(ms.into()))
+                    .max(LEAST_WATCH_INTERVAL),
+            ),
+            Ok(request) => {
+                let answer = ask(&requests, request).await;
+                if send(&mut writer, &answer).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Err(error) => {
+                let _ = send(&mut writer, &Response::Error(error)).await;
+                return;
+            }
+        };
+        if let Some(interval) = interval {
+            loop {
+                let answer = ask(&requests, Request::Status).await;
+                if send(&mut writer, &answer).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(interval).await;
+            }
+        }
+    }
+}
+
+async fn send(
+    writer: &mut tokio::net::unix::OwnedWriteHalf,
+    answer: &Response,
+) -> std::io::Result<()> {
+    let line = to_line(answer).map_err(std::io::Error::other)?;
+    writer.write_all(line.as_bytes()).await
+}
+
+async fn ask(requests: &mpsc::Sender<Asked>, request: Request) -> Response {
+    let (answer, answered) = oneshot::channel();
+    let gone = || Response::Error(ErrorReply::new(ErrorCode::Failed, "the daemon is stopping"));
+    if requests.send(Asked { request, answer }).await.is_err() {
+        return gone();
+    }
+    answered.await.unwrap_or_else(|_| gone())
+}
+
+impl Brain {
+    /// Answers a request.
+    pub(super) fn answer(&mut self, asked: Asked) {
+        let response = match asked.request {
+            Request::Status | Request::Watch { .. } => Response::Status(Box::new(self.status())),
+            Request::Wan { name, action } => self.act(&name, action),
+            Request::Reload => {
+                // The same way as by a signal, so that there is one way only.
+                match nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP) {
+                    Ok(()) => done("reading the configuration again"),
+                    Err(error) => {
+                        Response::Error(ErrorReply::new(ErrorCode::Failed, error.to_string()))
+                    }
+                }
+            }
+            Request::Events { since } => {
+                let log: &EventLog = &self.shared.events();
+                Response::Events(Events {
+                    events: log.since(since).cloned().collect(),
+                    last_seq: log.last_seq(),
+                })
+            }
+        };
+        // Whoever asked may have gone.
+        let _ = asked.answer.send(response);
+    }
+
+    fn act(&mut self, name: &str, action: WanAction) -> Response {
+        let Some(place) = self.wans.iter().position(|wan| &*wan.name == name) else {
+            let known: Vec<&str> = self.wans.iter().map(|wan| &*wan.name).collect();
+            return Response::Error(ErrorReply::new(
+                ErrorCode::UnknownWan,
+                format!("there is no WAN '{name}'; there are: {}", known.join(", ")),
+            ));
+        };
+        let configured = self.wans[place].config.role;
+        let role = match action {
+            WanAction::Up if configured == Role::Off => Role::Bond,
+            WanAction::Up => configured,
+            WanAction::Down => Role::Off,
+            WanAction::Role { role } => role,
+        };
+        self.set_role(place, role);
+        done(&format!("WAN {name}: {role}"))
+    }
+}
+
+fn done(message: &str) -> Response {
+    Response::Done(Done { message: message.to_owned() })
+}

@@ -1,0 +1,209 @@
+//! The router daemon: starts everything, keeps the kernel as it should be, and undoes it at the
+//! end.
+//!
+//! One task, [`Brain`], owns the WANs and decides; it takes evidence in (netlink, pongs, lanes that
+//! connect or fail, time), runs each WAN's state machine, and applies what follows: routes, MPTCP
+//! endpoints, the redirect. Flows, lanes and the session are tasks of their own, which read
+//! snapshots of its decisions.
+
+mod brain;
+mod control;
+mod kernel;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+use wanbond_control::ROUTER_SOCKET;
+use wanbond_control::{Event, EventKind};
+use wanbond_linux::control_socket;
+use wanbond_linux::owned::{Journal, Owner, cleanup};
+use wanbond_linux::socket::{ListenOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit};
+use wanbond_proto::handshake::RouterIdentity;
+use wanbond_relay::{BufferPool, Clock, fast_suites};
+
+use crate::config::{self, Config};
+use crate::shared::{Shared, SharedParts};
+use crate::{flow, lanes, link};
+use brain::Brain;
+pub(crate) use brain::TCP_TRY_AFTER;
+
+/// How long flows are given to end when the daemon stops: none. A router that stops is being
+/// restarted or upgraded, and what waits for it is the person.
+const BACKLOG: i32 = 1024;
+
+/// Reads the configuration and runs until SIGTERM or SIGINT. SIGHUP reads it again.
+///
+/// # Errors
+/// The configuration is wrong, another daemon runs here, or the kernel lacks what can't be done
+/// without.
+pub async fn run(path: PathBuf) -> Result<()> {
+    let control = match control_socket::bind(ROUTER_SOCKET) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("wanbond is running in this network namespace already")
+        }
+        Err(error) => return Err(error).context("the control socket"),
+    };
+    let journal = Journal::open(Owner::Router).context("the journal of kernel changes")?;
+    let left = cleanup(&journal).await;
+    if !left.is_noop() {
+        warn!(%left, "cleaned up after a run that did not end in order");
+    }
+    raise_nofile_limit();
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (requests, mut asked) = mpsc::channel(16);
+    let _control = AbortOnDrop(tokio::spawn(control::serve(control, requests)).abort_handle());
+
+    let mut config = load(&path)?;
+    let result = loop {
+        let (reload, reloads) = mpsc::channel::<Config>(1);
+        let run = run_with(config.clone(), &journal, reloads, &mut asked);
+        tokio::pin!(run);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut run => break Some(ended),
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                _ = hangup.recv() => match load(&path) {
+                    Ok(new) if needs_restart(&config, &new) => {
+                        info!("configuration changed, starting anew with it");
+                        config = new;
+                        break Some(Ok(()));
+                    }
+                    Ok(new) => {
+                        config = new.clone();
+                        let _ = reload.send(new).await;
+                    }
+                    Err(problem) => error!(
+                        problem = format!("{problem:#}"),
+                        "the new configuration is wrong, the old one stays"
+                    ),
+                },
+            }
+        };
+        match ended {
+            None => break Ok(()),
+            Some(Err(problem)) => break Err(problem),
+            Some(Ok(())) => {}
+        }
+    };
+    info!("stopping");
+    let report = cleanup(&journal).await;
+    if report.errors.is_empty() {
+        info!(%report, "kernel state removed");
+    } else {
+        warn!(%report, "not all kernel state could be removed");
+    }
+    result
+}
+
+/// Whether the change concerns more than WANs and LANs: another server, another port.
+fn needs_restart(old: &Config, new: &Config) -> bool {
+    old.globals.enabled != new.globals.enabled
+        || old.globals.redirect_port != new.globals.redirect_port
+        || old.servers != new.servers
+}
+
+fn load(path: &std::path::Path) -> Result<Config> {
+    let loaded = config::load(path)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    Ok(loaded.config)
+}
+
+/// Runs with this configuration until it fails; reloads that need no restart come in.
+async fn run_with(
+    config: Config,
+    journal: &Journal,
+    reloads: mpsc::Receiver<Config>,
+    asked: &mut mpsc::Receiver<control::Asked>,
+) -> Result<()> {
+    let (evidence, evidence_in) = mpsc::channel(256);
+    let (link, link_in) = mpsc::channel(64);
+    let mptcp = mptcp_supported();
+    if !mptcp {
+        warn!("this kernel has no MPTCP, or net.mptcp.enabled is 0: each connection uses one WAN");
+    }
+    let server = config.servers.first().cloned();
+    let shared = Shared::new(SharedParts {
+        clock: Clock::start(),
+        pool: BufferPool::new(buffer_limit()),
+        suites: fast_suites(),
+        evidence,
+        link,
+        congestion: choose_congestion(),
+        mptcp,
+        server_name: server.as_ref().map(|s| s.name.clone()).unwrap_or_default(),
+        tcp: config.globals.tcp,
+    });
+    shared.log(Event::new(0.0, EventKind::Started, "wanbond started"));
+    let mut tasks = JoinSet::new();
+    if config.globals.enabled {
+        for listener in listeners(config.globals.redirect_port)? {
+            tasks.spawn(flow::serve(Arc::clone(&shared), listener));
+        }
+        tasks.spawn(lanes::keep_warm(Arc::clone(&shared)));
+        if let Some(server) = server {
+            let identity = RouterIdentity::from_code(&server.code);
+            tasks.spawn(link::keep_resolved(Arc::clone(&shared), server.code.endpoints.clone()));
+            tasks.spawn(link::run(Arc::clone(&shared), identity, link_in));
+        }
+    } else {
+        info!("switched off by its configuration: nothing is touched");
+    }
+    let mut brain = Brain::new(config, Arc::clone(&shared), journal.clone()).await?;
+    let result = tokio::select! {
+        result = brain.run(evidence_in, reloads, asked) => result,
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(()) => Err(anyhow::anyhow!("a part of the daemon ended by itself")),
+            Err(panic) => Err(panic).context("a part of the daemon failed"),
+        },
+    };
+    shared.lanes.close_idle();
+    result
+}
+
+fn listeners(port: u16) -> Result<Vec<tokio::net::TcpListener>> {
+    let options = ListenOptions { backlog: BACKLOG, v6_only: true, ..ListenOptions::default() };
+    let v4 = listen(([0, 0, 0, 0], port).into(), &options)
+        .with_context(|| format!("port {port}, to which TCP is redirected, can't be listened on; set option redirect_port to a free one"))?;
+    let mut listeners = vec![v4];
+    match listen((std::net::Ipv6Addr::UNSPECIFIED, port).into(), &options) {
+        Ok(v6) => listeners.push(v6),
+        Err(error) => info!(%error, "no IPv6 here"),
+    }
+    Ok(listeners)
+}
+
+/// A sixteenth of the memory for flows' buffers: 8 MB on a router with 128 MB.
+fn buffer_limit() -> usize {
+    const LEAST: usize = 4 << 20;
+    const MOST: usize = 256 << 20;
+    let total_kb = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_ascii_whitespace().nth(1)?.parse::<usize>().ok()
+    });
+    total_kb.map_or(LEAST, |kb| (kb.saturating_mul(1024) / 16).clamp(LEAST, MOST))
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Pause between attempts at what only a person can mend.
+const AFTER_KERNEL_ERROR: Duration = Duration::from_secs(2);

@@ -1,0 +1,151 @@
+//! The status document.
+
+use std::time::Duration;
+
+use wanbond_control::status::{
+    Flows, FlowsByWay, LanePool, MptcpSupport, ServerLink, Status, WanStatus,
+};
+use wanbond_control::words::{Carrier, Role};
+use wanbond_proto::Time;
+use wanbond_proto::wan::State;
+
+use super::brain::Brain;
+use crate::shared::read;
+use crate::wan::Wan;
+
+/// Events shown with the status; all that are kept can be asked for.
+const EVENTS: usize = 20;
+/// Rates are measured anew for a status when the last measurement is older than this.
+const FRESH: Duration = Duration::from_millis(900);
+
+impl Brain {
+    /// The router's status now.
+    pub(super) fn status(&mut self) -> Status {
+        if self.shared.clock.now().since(self.last_sample) > FRESH {
+            self.sample_rates();
+        }
+        let shared = &self.shared;
+        let counters = &shared.counters;
+        let lanes = shared.lanes_by_path();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: shared.uptime_s(),
+            kernel: kernel(),
+            enabled: self.config.globals.enabled,
+            tcp: self.config.globals.tcp,
+            when_server_down: self.config.globals.when_server_down,
+            lan: self.lan.clone(),
+            mptcp: MptcpSupport {
+                supported: shared.mptcp,
+                congestion: shared.congestion.clone().unwrap_or_else(system_congestion),
+            },
+            server: self.server(),
+            wans: self
+                .wans
+                .iter()
+                .map(|wan| wan_status(wan, lanes.get(&wan.path.number()).copied().unwrap_or(0)))
+                .collect(),
+            lanes: LanePool {
+                idle: shared.lanes.idle() as u32,
+                busy: shared.lanes.busy(),
+                target: shared.lanes.target(shared) as u32,
+                opened_total: read(&shared.lanes.opened),
+                reused_total: read(&shared.lanes.reused),
+                failed_total: read(&shared.lanes.failed),
+            },
+            flows: Flows {
+                active: read(&counters.flows_active) as u32,
+                total: read(&counters.flows_total),
+                by_way: FlowsByWay {
+                    mptcp: read(&counters.flows_mptcp),
+                    tcp: read(&counters.flows_tcp),
+                    ..FlowsByWay::default()
+                },
+                refused_total: read(&counters.refused),
+                unreachable_total: read(&counters.unreachable),
+                timed_out_total: read(&counters.timed_out),
+                reset_total: read(&counters.reset),
+                retried_total: read(&counters.retried),
+            },
+            events: shared.events().latest(EVENTS).cloned().collect(),
+        }
+    }
+
+    fn server(&self) -> Option<ServerLink> {
+        let server = self.config.servers.first()?;
+        let shared = &self.shared;
+        let standing = shared.standing();
+        let session = shared.sessions.current();
+        let now = shared.clock.now();
+        let up = || self.wans.iter().filter(|wan| wan.health.state() == State::Up);
+        let udp = up().any(|wan| wan.health.reason() == wanbond_proto::wan::Reason::Answers);
+        let address = shared.server.borrow().0.first().map(ToString::to_string);
+        let configured = server.code.endpoints.first().map(ToString::to_string);
+        Some(ServerLink {
+            name: server.name.clone(),
+            endpoint: address.or(configured).unwrap_or_default(),
+            state: standing.state,
+            since_s: seconds(standing.since),
+            why: standing.why,
+            session_age_s: session
+                .as_ref()
+                .map(|s| s.with(|s| now.since(s.created()).as_secs_f64())),
+            rtt_ms: up().filter_map(|wan| wan.health.rtt().srtt()).min().map(ms),
+            cipher: session
+                .as_ref()
+                .map(|s| s.with(|s| s.suite().name().to_owned()))
+                .unwrap_or_default(),
+            carrier: session.is_some().then_some(if udp { Carrier::Udp } else { Carrier::Tcp }),
+            version: String::new(),
+        })
+    }
+}
+
+fn wan_status(wan: &Wan, lanes: u32) -> WanStatus {
+    let facts = wan.facts.as_ref().ok();
+    let rtt = wan.health.rtt();
+    WanStatus {
+        name: wan.name.to_string(),
+        interface: match &wan.config.link {
+            crate::config::WanLink::Interface(name) => Some(name.clone()),
+            crate::config::WanLink::Device(_) => None,
+        },
+        device: facts.map(|f| f.device.clone()),
+        role: wan.role,
+        state: wan.state(),
+        since_s: seconds(wan.health.since()),
+        why: if wan.role == Role::Off { String::new() } else { wan.why() },
+        addresses: facts.map(|f| f.sources()).into_iter().flatten().map(|a| a.to_string()).collect(),
+        gateways: facts
+            .map(|f| f.ways.iter().filter_map(|w| w.gateway).map(|g| g.to_string()).collect())
+            .unwrap_or_default(),
+        public_address: wan.observed.map(|address| address.ip().to_string()),
+        rtt_ms: rtt.srtt().map(ms),
+        jitter_ms: rtt.srtt().map(|_| ms(rtt.rttvar())),
+        loss_percent: rtt.srtt().map(|_| f64::from(wan.health.loss_ppm()) / 10_000.0),
+        rx_bps: wan.rate.rx_bps,
+        tx_bps: wan.rate.tx_bps,
+        rx_bytes: wan.rate.total.rx,
+        tx_bytes: wan.rate.total.tx,
+        mtu: facts.map(|f| f.mtu),
+        mptcp: wan.mptcp,
+        lanes,
+    }
+}
+
+fn seconds(time: Time) -> f64 {
+    time.as_micros() as f64 / 1e6
+}
+
+fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e5).round() / 100.0
+}
+
+fn kernel() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    read.trim().to_owned()
+}
+
+fn system_congestion() -> String {
+    wanbond_linux::sysctl::get("net.ipv4.tcp_congestion_control").unwrap_or_default()
+}

@@ -1,0 +1,110 @@
+//! One redirected TCP connection: from the client's accepted socket to its end.
+//!
+//! ```text
+//! accept ─▶ take a lane ─▶ Open ─▶ answer ─▶ pump ─▶ give the lane back
+//!              ▲            │ lane lost, silent, or "not taken"
+//!              └────────────┘ again, with what the client has sent so far
+//! ```
+
+mod listener;
+mod open;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::{debug, trace};
+use wanbond_control::words::MptcpState;
+use wanbond_proto::lane::{FlowKeys, ResetReason};
+use wanbond_relay::{FlowEnd, LaneFault, Pump, Side, abort, drain};
+
+use crate::lanes::BusyLane;
+use crate::shared::{Shared, count};
+
+pub(crate) use listener::serve;
+use open::{NotOpened, Opened, open};
+
+/// After an abort, how much of the lane is read on until the server's last word.
+const DRAIN_BYTES: usize = 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Carries one client connection to its target.
+async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
+    let _active = Active::new(&shared);
+    let opened = match open(&shared, client, target).await {
+        Ok(opened) => opened,
+        Err((client, why)) => {
+            tell(&shared, target, &why);
+            // Nothing was accepted of what the client sent: to it, the connection was reset.
+            if let Some(client) = client {
+                abort(client);
+            }
+            return;
+        }
+    };
+    let Opened { client, mut lane, mut keys, sending_ended } = opened;
+    count(if lane.mptcp == MptcpState::Working {
+        &shared.counters.flows_mptcp
+    } else {
+        &shared.counters.flows_tcp
+    });
+    let pump = Pump::new(Side::Router, client, &mut lane.stream, &mut keys, &shared.traffic);
+    let pump = if sending_ended { pump.sending_ended() } else { pump };
+    match pump.run().await {
+        Ok(FlowEnd::Complete) => lane.give_back(),
+        Ok(end) => {
+            count(&shared.counters.reset);
+            trace!(%target, ?end, "flow aborted");
+            recover(lane, keys).await;
+        }
+        Err(fault) => {
+            count(&shared.counters.reset);
+            debug!(%target, %fault, "flow lost with its lane");
+        }
+    }
+}
+
+/// Brings a lane back into order after its flow was aborted.
+async fn recover(mut lane: BusyLane, mut keys: FlowKeys) {
+    let drained = timeout(DRAIN_TIME, drain(&mut lane.stream, &mut keys, DRAIN_BYTES)).await;
+    if let Ok(Ok(true)) = drained {
+        lane.give_back();
+    }
+}
+
+fn tell(shared: &Shared, target: SocketAddr, why: &NotOpened) {
+    debug!(%target, %why, "connection not made");
+    let counter = match why {
+        NotOpened::Target(ResetReason::Refused) => &shared.counters.refused,
+        NotOpened::Target(ResetReason::Unreachable) => &shared.counters.unreachable,
+        NotOpened::Target(ResetReason::TimedOut) => &shared.counters.timed_out,
+        _ => &shared.counters.reset,
+    };
+    count(counter);
+}
+
+/// Counts a flow as active while it lives.
+struct Active<'a>(&'a Shared);
+
+impl<'a> Active<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.counters.flows_active.fetch_add(1, Ordering::Relaxed);
+        count(&shared.counters.flows_total);
+        shared.flow_started.notify_one();
+        Self(shared)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.counters.flows_active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A fault that says nothing about the flow: it may be opened again on another lane.
+const fn is_lane_only(fault: &LaneFault) -> bool {
+    matches!(fault, LaneFault::Io(_))
+}

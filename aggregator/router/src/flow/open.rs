@@ -1,0 +1,274 @@
+//! Opening a flow on a lane, and again on another when that one fails before it has answered.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+use wanbond_proto::lane::{FlowKeys, FrameKind, LaneError, Open, RecordType, ResetReason, Target};
+use wanbond_proto::session::FlowId;
+use wanbond_relay::LaneFault;
+
+use super::is_lane_only;
+use crate::lanes::{BusyLane, LaneUnavailable, connect::handshake_message};
+use crate::link::LinkHint;
+use crate::shared::{Shared, count};
+
+/// How long a client is kept waiting for a lane: a session being made anew, a WAN coming back.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What is kept of the client's first bytes until the server has answered, so that they can be
+/// sent again. The client waits after that; it will have heard of the answer by then.
+const RETAINED: usize = 64 * 1024;
+/// A lane is asked for a sign of life when an answer takes longer than this and two round trips.
+const ASK_AFTER: Duration = Duration::from_millis(250);
+/// And given up when none came for this long and three more.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(500);
+const ATTEMPTS: usize = 5;
+
+/// Why a flow was not opened.
+#[derive(Debug, Error)]
+pub(super) enum NotOpened {
+    #[error("the server answers: {0:?}")]
+    Target(ResetReason),
+    #[error("the client went away: {0}")]
+    Client(io::Error),
+    #[error(transparent)]
+    NoLane(#[from] LaneUnavailable),
+    #[error("lane after lane failed")]
+    Lanes,
+    #[error("{0}")]
+    Protocol(LaneFault),
+}
+
+/// A flow whose target is connected.
+pub(super) struct Opened {
+    pub(super) client: TcpStream,
+    pub(super) lane: BusyLane,
+    pub(super) keys: FlowKeys,
+    /// The client has ended its direction, and the server knows.
+    pub(super) sending_ended: bool,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Connected { lane: BusyLane, keys: FlowKeys },
+    /// The target, or the server's rules, said no.
+    Refused { reason: ResetReason, lane: BusyLane, keys: FlowKeys },
+    /// The lane failed, or the server did not take the flow: try another.
+    Again { taken: Taken },
+    Client { error: io::Error, lane: BusyLane, keys: FlowKeys },
+    Fault(LaneFault),
+}
+
+/// Whether the server may have taken the flow.
+enum Taken {
+    No,
+    /// The old flow id, to be named in the next attempt, and its session.
+    Perhaps(FlowId, u32),
+}
+
+/// What is known of the client's direction.
+#[derive(Default)]
+struct Early {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+/// Opens a flow to `target`.
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    client: TcpStream,
+    target: SocketAddr,
+) -> Result<Opened, (Option<TcpStream>, NotOpened)> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut early = Early::default();
+    let mut instead_of = None;
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            count(&shared.counters.retried);
+        }
+        let lane = match shared.lanes.take(shared, deadline).await {
+            Ok(lane) => lane,
+            Err(error) => return Err((Some(client), error.into())),
+        };
+        match try_open(shared, &client, target, lane, &mut early, instead_of.take()).await {
+            Attempt::Connected { lane, keys } => {
+                return Ok(Opened { client, lane, keys, sending_ended: early.ended });
+            }
+            Attempt::Refused { reason, lane, keys } => {
+                tokio::spawn(super::recover(lane, keys));
+                return Err((Some(client), NotOpened::Target(reason)));
+            }
+            Attempt::Client { error, lane, keys } => {
+                tokio::spawn(super::recover(lane, keys));
+                return Err((None, NotOpened::Client(error)));
+            }
+            Attempt::Fault(fault) => return Err((Some(client), NotOpened::Protocol(fault))),
+            Attempt::Again { taken: Taken::No } => {}
+            Attempt::Again { taken: Taken::Perhaps(flow, session) } => {
+                instead_of = Some((flow, session));
+            }
+        }
+    }
+    Err((Some(client), NotOpened::Lanes))
+}
+
+async fn try_open(
+    shared: &Arc<Shared>,
+    client: &TcpStream,
+    target: SocketAddr,
+    mut lane: BusyLane,
+    early: &mut Early,
+    instead_of: Option<(FlowId, u32)>,
+) -> Attempt {
+    let Some(session) = shared.sessions.current() else {
+        return Attempt::Again { taken: Taken::No };
+    };
+    let flow = session.next_flow_id();
+    // A flow id means something within its session only. If that is gone, so is what the server
+    // did with it.
+    let instead_of =
+        instead_of.and_then(|(flow, of)| (of == session.remote_index()).then_some(flow));
+    let open = Open { instead_of, target: Target::Address(target) };
+    let mut keys = session.with(|s| lane.stream.queue_open(s, flow, &open));
+    for piece in early.bytes.chunks(16 * 1024) {
+        lane.stream.queue_record(&mut keys.seal, RecordType::Data, piece);
+    }
+    if early.ended {
+        lane.stream.queue_record(&mut keys.seal, RecordType::Fin, &[]);
+    }
+    let perhaps = Taken::Perhaps(flow, session.remote_index());
+
+    let srtt = shared
+        .wans
+        .borrow()
+        .iter()
+        .find(|wan| wan.path == lane.path)
+        .and_then(|wan| wan.srtt)
+        .unwrap_or_default();
+    let mut ask_at = Some(Instant::now() + ASK_AFTER + 2 * srtt);
+    let mut give_up_at: Option<Instant> = None;
+    loop {
+        let flushing = lane.stream.queued() > 0;
+        let reading = !early.ended && early.bytes.len() < RETAINED && !flushing;
+        let timer = give_up_at.or(ask_at);
+        tokio::select! {
+            biased;
+            event = poll_lane(&mut lane, flushing) => match event {
+                LaneEvent::Flushed => {}
+                LaneEvent::Fault(fault) if is_lane_only(&fault) => {
+                    debug!(%fault, "lane lost before it answered");
+                    return Attempt::Again { taken: perhaps };
+                }
+                LaneEvent::Fault(fault) => return Attempt::Fault(fault),
+                LaneEvent::Frame(frame) => match frame.kind {
+                    FrameKind::LaneRecord => match lane.stream.handle_lane_record(&frame) {
+                        // The server stops taking opens; it may have been faster than ours.
+                        Ok(RecordType::Goodbye) => return Attempt::Again { taken: Taken::No },
+                        Ok(_) => {
+                            // The lane lives; it is the target that takes its time.
+                            give_up_at = None;
+                        }
+                        Err(fault) => return Attempt::Fault(fault),
+                    },
+                    FrameKind::Handshake => {
+                        if let Some(message) = handshake_message(&mut lane.stream, &frame) {
+                            let _ = shared.link.try_send(LinkHint::Message(message));
+                        }
+                        return Attempt::Again { taken: Taken::No };
+                    }
+                    FrameKind::Record => {
+                        let bytes = lane.stream.frame_bytes(&frame);
+                        let (kind, reason) = match frame.open(&mut keys.open, bytes) {
+                            Ok(record) => (record.kind, record.payload.first().copied()),
+                            Err(error) => return Attempt::Fault(error.into()),
+                        };
+                        lane.stream.consume(&frame);
+                        match kind {
+                            RecordType::Connected => return Attempt::Connected { lane, keys },
+                            RecordType::Reset => {
+                                let reason = reason.map_or(ResetReason::Internal, ResetReason::from_byte);
+                                if reason.may_retry() {
+                                    tokio::spawn(super::recover(lane, keys));
+                                    return Attempt::Again { taken: Taken::No };
+                                }
+                                return Attempt::Refused { reason, lane, keys };
+                            }
+                            _ => return Attempt::Fault(LaneError::Unexpected.into()),
+                        }
+                    }
+                    FrameKind::Open => return Attempt::Fault(LaneError::Unexpected.into()),
+                },
+            },
+            ready = client.readable(), if reading => {
+                if let Err(error) = read_client(client, ready, early, &mut lane, &mut keys) {
+                    lane.stream.queue_record(
+                        &mut keys.seal,
+                        RecordType::Reset,
+                        &[ResetReason::Aborted as u8],
+                    );
+                    if lane.stream.flush().await.is_err() {
+                        return Attempt::Again { taken: perhaps };
+                    }
+                    return Attempt::Client { error, lane, keys };
+                }
+            }
+            () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
+                if give_up_at.is_some() {
+                    debug!(%target, "lane is silent, trying another");
+                    return Attempt::Again { taken: perhaps };
+                }
+                ask_at = None;
+                lane.stream.queue_lane_record(RecordType::Ping, &[]);
+                give_up_at = Some(Instant::now() + GIVE_UP_AFTER + 3 * srtt);
+            }
+        }
+    }
+}
+
+enum LaneEvent {
+    Flushed,
+    Frame(wanbond_proto::lane::Frame),
+    Fault(LaneFault),
+}
+
+/// What happens first on the lane: all is written, or a frame has come.
+async fn poll_lane(lane: &mut BusyLane, flushing: bool) -> LaneEvent {
+    std::future::poll_fn(|cx| {
+        use std::task::Poll;
+        if flushing && let Poll::Ready(flushed) = lane.stream.poll_flush(cx) {
+            return Poll::Ready(flushed.map_or_else(LaneEvent::Fault, |()| LaneEvent::Flushed));
+        }
+        lane.stream.poll_frame(cx).map(|f| f.map_or_else(LaneEvent::Fault, LaneEvent::Frame))
+    })
+    .await
+}
+
+/// Reads what the client has sent, keeps it, and queues it on the lane.
+fn read_client(
+    client: &TcpStream,
+    ready: io::Result<()>,
+    early: &mut Early,
+    lane: &mut BusyLane,
+    keys: &mut FlowKeys,
+) -> io::Result<()> {
+    ready?;
+    let start = early.bytes.len();
+    early.bytes.reserve_exact((RETAINED - start).min(4096));
+    match client.try_read_buf(&mut early.bytes) {
+        Ok(0) => {
+            early.ended = true;
+            lane.stream.queue_record(&mut keys.seal, RecordType::Fin, &[]);
+        }
+        Ok(_) => {
+            lane.stream.queue_record(&mut keys.seal, RecordType::Data, &early.bytes[start..]);
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! Opening a lane: on the best living WAN, by its source address.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+use wanbond_control::words::{MptcpState, Role, TcpMode};
+use wanbond_linux::socket::{ConnectOptions, connect, mptcp_info, mptcp_info_supported};
+use wanbond_proto::wan::State;
+use wanbond_relay::LaneStream;
+
+use super::Lane;
+use crate::shared::{Shared, WanEvidence, WanView};
+
+/// Bytes that wait unsent in the kernel before a socket stops being writable: enough to keep every
+/// subflow busy between two wake-ups, little enough that bulk does not delay what comes after it.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
+/// How long a connect over one WAN may take.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// A second WAN is tried when the first has not answered for this long, or for two round trips.
+const RACE_AFTER: Duration = Duration::from_millis(200);
+
+/// The WANs in the order in which a lane is tried over them: living before silent ones, then by
+/// role, then by round-trip time.
+pub(super) fn candidates(wans: &[WanView]) -> Vec<WanView> {
+    let mut usable: Vec<WanView> =
+        wans.iter().filter(|wan| wan.is_linked() && wan.role != Role::Off).cloned().collect();
+    usable.sort_by_key(|wan| {
+        let life = match wan.state {
+            State::Up => 0,
+            State::Probing => 1,
+            State::Down => 2,
+        };
+        let role = match wan.role {
+            Role::Bond => 0,
+            Role::Overflow => 1,
+            Role::Backup | Role::Off => 2,
+        };
+        (life, role, wan.srtt.unwrap_or(Duration::MAX))
+    });
+    usable
+}
+
+/// Where to connect from and to: the first family that the WAN and the server share.
+fn addresses(shared: &Shared, wan: &WanView) -> Option<(IpAddr, SocketAddr)> {
+    let server = shared.server.borrow();
+    wan.sockets.iter().find_map(|s| Some((s.source, server.reachable_from(s.source)?)))
+}
+
+/// Connects to the server over one WAN, as the first subflow of an MPTCP connection where the
+/// kernel can.
+pub(crate) async fn connect_over(shared: &Shared, wan: &WanView) -> io::Result<TcpStream> {
+    let (source, server) = addresses(shared, wan).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let options = ConnectOptions {
+        source: Some(source),
+        mptcp: shared.mptcp,
+        congestion: shared.congestion.clone(),
+        notsent_lowat: Some(NOTSENT_LOWAT),
+        ..ConnectOptions::default()
+    };
+    timeout(CONNECT_TIME, connect(server, &options))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Opens a lane over this WAN; its Hello is on the way, and the server's Ready not waited for.
+async fn open_over(shared: Arc<Shared>, wan: WanView) -> io::Result<Lane> {
+    let session = shared.sessions.current().ok_or(io::ErrorKind::NotConnected)?;
+    let stream = match connect_over(&shared, &wan).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            debug!(wan = %wan.name, %error, "lane not connected");
+            let _ = shared.evidence.try_send(WanEvidence::LaneFailed { path: wan.path });
+            return Err(error);
+        }
+    };
+    let mptcp = if !shared.mptcp {
+        MptcpState::Unsupported
+    } else if !mptcp_info_supported() {
+        MptcpState::Unknown
+    } else if mptcp_info(&stream)?.is_some() {
+        MptcpState::Working
+    } else {
+        MptcpState::Stripped
+    };
+    if shared.tcp == TcpMode::Mptcp && matches!(mptcp, MptcpState::Stripped | MptcpState::Unsupported)
+    {
+        return Err(io::Error::other(
+            "MPTCP does not get through, and the configuration allows nothing else",
+        ));
+    }
+    let mut lane = LaneStream::new(stream, Arc::clone(&shared.pool));
+    let flow = session.next_flow_id();
+    session.with(|s| lane.queue_hello(s, flow));
+    lane.flush().await.map_err(io::Error::other)?;
+    Ok(Lane {
+        stream: lane,
+        path: wan.path,
+        mptcp,
+        opened: shared.clock.now(),
+        reused: false,
+        session: session.remote_index(),
+    })
+}
+
+/// Opens a lane over the best WAN that answers.
+///
+/// # Errors
+/// The last WAN's error if none answered.
+pub(super) async fn open(shared: &Arc<Shared>) -> io::Result<Lane> {
+    let mut waiting = candidates(&shared.wans.borrow()).into_iter();
+    if !shared.mptcp {
+        // Plain lanes use one WAN each: spread them.
+        let mut all: Vec<WanView> = waiting.collect();
+        let by_path = shared.lanes_by_path();
+        let living = all.iter().take_while(|wan| wan.state == State::Up).count();
+        all[..living].sort_by_key(|wan| by_path.get(&wan.path.number()).copied().unwrap_or(0));
+        waiting = all.into_iter();
+    }
+    let mut racing = JoinSet::new();
+    let mut error: io::Error = io::ErrorKind::NetworkUnreachable.into();
+    let mut next_at = Instant::now();
+    loop {
+        if Instant::now() >= next_at
+            && let Some(wan) = waiting.next()
+        {
+            let patience = wan.srtt.map_or(RACE_AFTER, |srtt| RACE_AFTER.max(2 * srtt));
+            next_at = Instant::now() + patience;
+            racing.spawn(open_over(Arc::clone(shared), wan));
+        }
+        tokio::select! {
+            Some(joined) = racing.join_next() => match joined {
+                Ok(Ok(lane)) => return Ok(lane),
+                Ok(Err(failed)) => {
+                    error = failed;
+                    // No need to wait for a WAN that has said no.
+                    next_at = Instant::now();
+                }
+                Err(panicked) => error = io::Error::other(panicked),
+            },
+            () = sleep_until(next_at), if waiting.len() > 0 => {}
+            else => return Err(error),
+        }
+    }
+}
+
+/// Opens a lane over exactly this WAN and waits until the server has answered on it: the lane is
+/// then warm, and the WAN known to work.
+pub(super) async fn open_warm(
+    shared: &Arc<Shared>,
+    wan: Option<WanView>,
+) -> io::Result<Lane> {
+    let started = Instant::now();
+    let mut lane = match wan {
+        Some(wan) => open_over(Arc::clone(shared), wan).await?,
+        None => open(shared).await?,
+    };
+    let ready = timeout(CONNECT_TIME, wait_ready(&mut lane));
+    ready.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    // A connect and a question: two round trips.
+    let rtt = started.elapsed() / 2;
+    let _ = shared.evidence.try_send(WanEvidence::LaneUp {
+        path: lane.path,
+        rtt,
+        mptcp: lane.mptcp,
+    });
+    Ok(lane)
+}
+
+async fn wait_ready(lane: &mut Lane) -> io::Result<()> {
+    use wanbond_proto::lane::FrameKind;
+    while lane.stream.freshness().is_none() {
+        let frame = lane.stream.frame().await.map_err(io::Error::other)?;
+        if frame.kind != FrameKind::LaneRecord {
+            return Err(io::Error::other(NotReady(handshake_message(&mut lane.stream, &frame))));
+        }
+        lane.stream.handle_lane_record(&frame).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// The lane brought a handshake message ("unknown session") where Ready was expected.
+#[derive(Debug)]
+pub(super) struct NotReady(pub(super) Option<Vec<u8>>);
+
+impl std::fmt::Display for NotReady {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the server does not take the lane's session")
+    }
+}
+
+impl std::error::Error for NotReady {}
+
+/// The handshake message in a frame, if it is one.
+pub(crate) fn handshake_message(
+    lane: &mut LaneStream,
+    frame: &wanbond_proto::lane::Frame,
+) -> Option<Vec<u8>> {
+    use wanbond_proto::lane::{FrameKind, HEAD_LEN};
+    (frame.kind == FrameKind::Handshake).then(|| lane.frame_bytes(frame)[HEAD_LEN..].to_vec())
+}

@@ -1,0 +1,326 @@
+//! The idle lanes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::{debug, trace};
+use wanbond_control::words::MptcpState;
+use wanbond_linux::socket::mptcp_info;
+use wanbond_proto::wan::State;
+use wanbond_relay::LaneStream;
+
+use super::connect::{NotReady, open, open_warm};
+use super::demand::Demand;
+use super::Lane;
+use crate::link::LinkHint;
+use crate::shared::{Shared, count};
+
+/// Lanes that are being warmed at once: a burst must not crowd out the flows it is for.
+const WARMING: usize = 8;
+/// Pause after a lane could not be opened.
+const AFTER_FAILURE: Duration = Duration::from_millis(300);
+/// Between looks at idle lanes. The kernel tells of a closed one when it is taken, so this is
+/// only to have the memory back.
+const TIDY: Duration = Duration::from_secs(15);
+/// Idle lanes above the target are closed slowly: the next burst may be near.
+const CLOSE_SHARE: usize = 4;
+/// A lane that lacks a subflow is left this long for the kernel to join the WAN.
+const JOIN_TIME: Duration = Duration::from_secs(3);
+
+/// No lane could be had in time.
+#[derive(Debug, Error)]
+#[error("no lane to the server: {0}")]
+pub(crate) struct LaneUnavailable(#[from] io::Error);
+
+/// The idle lanes, and figures on all of them.
+#[derive(Default)]
+pub struct LanePool {
+    idle: Mutex<Vec<Lane>>,
+    demand: Mutex<Demand>,
+    /// Tells the keeper that a lane was taken, or that WANs or the session changed.
+    changed: Notify,
+    busy: Mutex<BTreeMap<u8, u32>>,
+    pub(crate) opened: AtomicUsize,
+    pub(crate) reused: AtomicUsize,
+    pub(crate) failed: AtomicUsize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard stays valid after any panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A lane in use; counted as busy while it lives.
+pub(crate) struct BusyLane {
+    lane: Option<Lane>,
+    shared: Arc<Shared>,
+}
+
+impl std::ops::Deref for BusyLane {
+    type Target = Lane;
+
+    fn deref(&self) -> &Lane {
+        self.lane.as_ref().expect("a busy lane holds its lane until it is given back")
+    }
+}
+
+impl std::ops::DerefMut for BusyLane {
+    fn deref_mut(&mut self) -> &mut Lane {
+        self.lane.as_mut().expect("a busy lane holds its lane until it is given back")
+    }
+}
+
+impl BusyLane {
+    fn new(lane: Lane, shared: &Arc<Shared>) -> Self {
+        *lock(&shared.lanes.busy).entry(lane.path.number()).or_default() += 1;
+        Self { lane: Some(lane), shared: Arc::clone(shared) }
+    }
+
+    /// Gives the lane back for the next flow; what it carried must be over on both ends.
+    pub(crate) fn give_back(mut self) {
+        if let Some(mut lane) = self.lane.take() {
+            let shared = Arc::clone(&self.shared);
+            shared.lanes.release(lane.path.number());
+            lane.reused = true;
+            if lane.stream.is_usable() {
+                lock(&shared.lanes.idle).push(lane);
+                shared.lanes.changed.notify_one();
+            }
+        }
+    }
+}
+
+impl Drop for BusyLane {
+    fn drop(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            self.shared.lanes.release(lane.path.number());
+            count(&self.shared.lanes.failed);
+            self.shared.lanes.changed.notify_one();
+        }
+    }
+}
+
+impl LanePool {
+    fn release(&self, path: u8) {
+        if let Some(count) = lock(&self.busy).get_mut(&path) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Lanes waiting.
+    pub(crate) fn idle(&self) -> usize {
+        lock(&self.idle).len()
+    }
+
+    /// Lanes carrying a flow.
+    pub(crate) fn busy(&self) -> u32 {
+        lock(&self.busy).values().sum()
+    }
+
+    /// How many lanes should wait.
+    pub(crate) fn target(&self, shared: &Shared) -> usize {
+        lock(&self.demand).target(shared.clock.now())
+    }
+
+    /// Lanes by the path they were opened on.
+    pub(crate) fn by_path(&self) -> BTreeMap<u8, u32> {
+        let mut counts = lock(&self.busy).clone();
+        for lane in lock(&self.idle).iter() {
+            *counts.entry(lane.path.number()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// WANs or the session have changed: look whether the idle lanes still fit.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Closes every idle lane: the server went away, or the daemon stops.
+    pub(crate) fn close_idle(&self) {
+        lock(&self.idle).clear();
+    }
+
+    /// The lane that was used last: its window is the most open.
+    fn take_idle(&self, shared: &Shared) -> Option<Lane> {
+        loop {
+            let mut lane = lock(&self.idle).pop()?;
+            if lane.stream.is_usable() && fits(shared, &lane) {
+                return Some(lane);
+            }
+        }
+    }
+
+    /// A lane for a flow: an idle one, or a new one.
+    ///
+    /// # Errors
+    /// [`LaneUnavailable`] if none could be had until `deadline`.
+    pub(crate) async fn take(
+        &self,
+        shared: &Arc<Shared>,
+        deadline: Instant,
+    ) -> Result<BusyLane, LaneUnavailable> {
+        lock(&self.demand).opened(shared.clock.now());
+        loop {
+            let failed = match self.try_take(shared, deadline).await {
+                Ok(lane) => return Ok(BusyLane::new(lane, shared)),
+                Err(failed) => failed,
+            };
+            count(&self.failed);
+            if Instant::now() + AFTER_FAILURE >= deadline {
+                return Err(failed.into());
+            }
+            // A session may be being made, a WAN coming up.
+            let mut sessions = shared.sessions.subscribe();
+            let mut wans = shared.wans.subscribe();
+            tokio::select! {
+                _ = sessions.changed() => {}
+                _ = wans.changed() => {}
+                () = sleep(AFTER_FAILURE) => {}
+            }
+        }
+    }
+
+    async fn try_take(&self, shared: &Arc<Shared>, deadline: Instant) -> io::Result<Lane> {
+        if let Some(lane) = self.take_idle(shared) {
+            count(&self.reused);
+            self.changed.notify_one();
+            return Ok(lane);
+        }
+        let mut sessions = shared.sessions.subscribe();
+        if shared.sessions.current().is_none() {
+            timeout_at(deadline, sessions.changed())
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?
+                .map_err(io::Error::other)?;
+        }
+        let lane = timeout_at(deadline, open(shared))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        count(&self.opened);
+        Ok(lane)
+    }
+}
+
+/// Whether an idle lane may be used: a plain one only while its WAN lives; one that came to be
+/// while a WAN was away only until the kernel had its time to join that WAN.
+fn fits(shared: &Shared, lane: &Lane) -> bool {
+    let wans = shared.wans.borrow();
+    let living = |wan: &&crate::shared::WanView| wan.state == State::Up && wan.is_linked();
+    let all_dead = wans.iter().filter(living).count() == 0;
+    match lane.mptcp {
+        MptcpState::Working => true,
+        _ => all_dead || wans.iter().filter(living).any(|wan| wan.path == lane.path),
+    }
+}
+
+/// Whether an idle MPTCP lane has fewer subflows than there are living WANs.
+fn lacks_subflows(shared: &Shared, lane: &Lane) -> bool {
+    if lane.mptcp != MptcpState::Working
+        || shared.clock.now().since(lane.opened) < JOIN_TIME
+    {
+        return false;
+    }
+    let living = shared
+        .wans
+        .borrow()
+        .iter()
+        .filter(|wan| wan.state == State::Up && wan.is_linked())
+        .count();
+    let subflows = mptcp_info(lane.stream.socket()).ok().flatten().map(|info| info.subflows);
+    subflows.is_some_and(|subflows| usize::from(subflows) < living)
+}
+
+/// Keeps the right number of idle lanes, for as long as it is polled.
+pub(crate) async fn keep_warm(shared: Arc<Shared>) {
+    let pool = &shared.lanes;
+    let mut warming = JoinSet::new();
+    let mut not_before = Instant::now();
+    let mut tidy_at = Instant::now() + TIDY;
+    loop {
+        if Instant::now() >= tidy_at {
+            tidy(&shared);
+            tidy_at = Instant::now() + TIDY;
+        }
+        let ready = shared.sessions.current().is_some()
+            && shared.wans.borrow().iter().any(|wan| wan.state == State::Up);
+        let missing = pool.target(&shared).saturating_sub(pool.idle() + warming.len());
+        if ready && Instant::now() >= not_before {
+            for _ in 0..missing.min(WARMING.saturating_sub(warming.len())) {
+                let shared = Arc::clone(&shared);
+                warming.spawn(async move { open_warm(&shared, None).await });
+            }
+        }
+        let retry = (ready && missing > 0 && not_before > Instant::now()).then_some(not_before);
+        let tidy = (pool.idle() > 0).then_some(tidy_at);
+        let wake = [retry, tidy].into_iter().flatten().min();
+        tokio::select! {
+            () = pool.changed.notified() => {}
+            Some(joined) = warming.join_next() => match joined {
+                Ok(Ok(lane)) => {
+                    count(&pool.opened);
+                    trace!(path = lane.path.number(), "lane warm");
+                    lock(&pool.idle).insert(0, lane);
+                }
+                Ok(Err(error)) => {
+                    count(&pool.failed);
+                    debug!(%error, "lane not opened");
+                    tell_link(&shared, error);
+                    not_before = Instant::now() + AFTER_FAILURE;
+                }
+                Err(error) => debug!(%error, "opening a lane panicked"),
+            },
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+        }
+    }
+}
+
+/// Passes an "unknown session" that a lane brought on to whom it concerns.
+fn tell_link(shared: &Shared, error: io::Error) {
+    if let Some(inner) = error.into_inner()
+        && let Ok(not_ready) = inner.downcast::<NotReady>()
+        && let Some(message) = not_ready.0
+    {
+        let _ = shared.link.try_send(LinkHint::Message(message));
+    }
+}
+
+/// Drops idle lanes that are closed or don't fit, and a share of those above the target.
+fn tidy(shared: &Shared) {
+    let target = shared.lanes.target(shared);
+    let mut idle = lock(&shared.lanes.idle);
+    idle.retain_mut(|lane| lane.stream.is_usable() && fits(shared, lane));
+    // One at a time: a WAN that is slow to join must not cost all lanes at once.
+    if let Some(place) = idle.iter().position(|lane| lacks_subflows(shared, lane)) {
+        idle.remove(place);
+    }
+    let above = idle.len().saturating_sub(target);
+    // The front holds those unused for longest.
+    idle.drain(..above.div_ceil(CLOSE_SHARE));
+}
+
+/// Tries whether TCP gets through over a WAN on which UDP has not been answered. The lane, if it
+/// comes about, joins the pool.
+pub(crate) async fn try_wan(shared: Arc<Shared>, wan: crate::shared::WanView) {
+    match open_warm(&shared, Some(wan)).await {
+        Ok(lane) => {
+            count(&shared.lanes.opened);
+            lock(&shared.lanes.idle).insert(0, lane);
+        }
+        Err(error) => tell_link(&shared, error),
+    }
+}
+
+/// A lane's stream, for those who only look.
+impl AsRef<LaneStream> for Lane {
+    fn as_ref(&self) -> &LaneStream {
+        &self.stream
+    }
+}

@@ -1,0 +1,132 @@
+//! The session with the server: making it, renewing it, and making it again when the server has
+//! forgotten it.
+
+mod endpoint;
+mod handshake;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::watch;
+use wanbond_proto::datagram::DatagramKeys;
+use wanbond_proto::lane::FlowKeys;
+use wanbond_proto::session::{FlowId, Freshness, Session};
+
+pub use endpoint::ServerAddresses;
+pub(crate) use endpoint::keep_resolved;
+pub(crate) use handshake::{LinkHint, run};
+
+/// The router's end of a session, shared by everything that uses it.
+pub struct LinkSession {
+    session: Mutex<Session>,
+    datagrams: Mutex<DatagramKeys>,
+    local_index: u32,
+    remote_index: u32,
+}
+
+impl LinkSession {
+    fn new(session: Session) -> Self {
+        Self {
+            datagrams: Mutex::new(session.datagram_keys()),
+            local_index: session.local_index(),
+            remote_index: session.remote_index(),
+            session: Mutex::new(session),
+        }
+    }
+
+    /// How this end names the session.
+    #[must_use]
+    pub const fn local_index(&self) -> u32 {
+        self.local_index
+    }
+
+    /// How the server names it.
+    #[must_use]
+    pub const fn remote_index(&self) -> u32 {
+        self.remote_index
+    }
+
+    /// The keys of the session's datagrams.
+    pub fn datagrams(&self) -> MutexGuard<'_, DatagramKeys> {
+        lock(&self.datagrams)
+    }
+
+    /// A flow id that was never used.
+    #[must_use]
+    pub fn next_flow_id(&self) -> FlowId {
+        lock(&self.session).next_flow_id()
+    }
+
+    /// Looks at the session.
+    pub fn with<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
+        look(&lock(&self.session))
+    }
+
+    /// The keys of one flow.
+    #[must_use]
+    pub fn flow_keys(&self, flow: FlowId, freshness: Option<Freshness>) -> FlowKeys {
+        lock(&self.session).flow_keys(flow, freshness)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard stays valid after any panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The present session, and the one before it, for what is still on its way.
+#[derive(Default)]
+pub struct Sessions {
+    slots: RwLock<Slots>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Slots {
+    current: Option<Arc<LinkSession>>,
+    previous: Option<Arc<LinkSession>>,
+}
+
+impl Sessions {
+    /// The session for anything new.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<LinkSession>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).current.clone()
+    }
+
+    /// The session that this end calls `index`.
+    #[must_use]
+    pub fn by_index(&self, index: u32) -> Option<Arc<LinkSession>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        [&slots.current, &slots.previous]
+            .into_iter()
+            .flatten()
+            .find(|session| session.local_index == index)
+            .cloned()
+    }
+
+    /// Tells of each new session, and of a lost one.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn install(&self, session: Arc<LinkSession>) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.previous = slots.current.replace(session);
+        drop(slots);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Forgets the session if it still is the one that the server calls `remote_index`.
+    fn forget(&self, remote_index: u32) -> bool {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if slots.current.as_ref().is_none_or(|s| s.remote_index != remote_index) {
+            return false;
+        }
+        slots.current = None;
+        slots.previous = None;
+        drop(slots);
+        self.changed.send_modify(|n| *n += 1);
+        true
+    }
+}

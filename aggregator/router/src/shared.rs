@@ -1,0 +1,220 @@
+//! What the daemon's tasks share.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use wanbond_control::{Event, EventKind, EventLog};
+use wanbond_control::words::{MptcpState, Role, ServerState, TcpMode};
+use wanbond_proto::Time;
+use wanbond_proto::crypto::aead::Suite;
+use wanbond_proto::datagram::PathId;
+use wanbond_proto::wan::State;
+use wanbond_relay::{BufferPool, Clock, Traffic};
+
+use crate::lanes::LanePool;
+use crate::link::{LinkHint, ServerAddresses, Sessions};
+
+/// A WAN as those see it who choose one: a snapshot, replaced as a whole on every change.
+#[derive(Clone)]
+pub struct WanView {
+    /// Its path in the session.
+    pub path: PathId,
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// What it is for.
+    pub role: Role,
+    /// Whether it is used.
+    pub state: State,
+    /// Smoothed RTT, if known.
+    pub srtt: Option<Duration>,
+    /// Its addresses that have a way out, IPv4 first, and the UDP socket bound to each.
+    pub sockets: Vec<WanSocket>,
+}
+
+/// A WAN's address with the UDP socket bound to it.
+#[derive(Clone)]
+pub struct WanSocket {
+    /// The WAN's own address.
+    pub source: IpAddr,
+    /// Bound to it and to the device.
+    pub udp: Arc<UdpSocket>,
+}
+
+impl WanView {
+    /// Whether it has an address and a gateway.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        !self.sockets.is_empty()
+    }
+}
+
+/// What lanes tell about WANs.
+#[derive(Debug)]
+pub(crate) enum WanEvidence {
+    /// A pong came.
+    Pong { path: PathId, number: u32, observed: Option<std::net::SocketAddr> },
+    /// A lane was connected over the WAN, and the server has answered on it.
+    LaneUp { path: PathId, rtt: Duration, mptcp: MptcpState },
+    /// A lane could not be connected over it.
+    LaneFailed { path: PathId },
+}
+
+/// Figures that only grow, as the status shows them.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub(crate) flows_active: AtomicUsize,
+    pub(crate) flows_total: AtomicUsize,
+    pub(crate) flows_mptcp: AtomicUsize,
+    pub(crate) flows_tcp: AtomicUsize,
+    pub(crate) refused: AtomicUsize,
+    pub(crate) unreachable: AtomicUsize,
+    pub(crate) timed_out: AtomicUsize,
+    pub(crate) reset: AtomicUsize,
+    pub(crate) retried: AtomicUsize,
+}
+
+pub(crate) fn count(counter: &AtomicUsize) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) fn read(counter: &AtomicUsize) -> u64 {
+    counter.load(Ordering::Relaxed) as u64
+}
+
+/// Where the router stands with its server.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerStanding {
+    pub(crate) state: ServerState,
+    pub(crate) since: Time,
+    pub(crate) why: String,
+}
+
+/// What the daemon's tasks share.
+pub struct Shared {
+    /// The daemon's clock.
+    pub clock: Clock,
+    /// Buffers of all flows.
+    pub pool: Arc<BufferPool>,
+    /// Bytes of all flows.
+    pub traffic: Traffic,
+    /// What this machine encrypts fast.
+    pub suites: Vec<Suite>,
+    /// Every WAN of the configuration that is not off.
+    pub wans: watch::Sender<Arc<[WanView]>>,
+    /// The server's addresses.
+    pub server: watch::Sender<ServerAddresses>,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// Figures for the status.
+    pub counters: Counters,
+    /// The lanes.
+    pub lanes: LanePool,
+    pub(crate) evidence: mpsc::Sender<WanEvidence>,
+    pub(crate) link: mpsc::Sender<LinkHint>,
+    pub(crate) flow_started: tokio::sync::Notify,
+    pub(crate) congestion: Option<String>,
+    pub(crate) mptcp: bool,
+    pub(crate) server_name: String,
+    pub(crate) tcp: TcpMode,
+    standing: watch::Sender<ServerStanding>,
+    events: Mutex<EventLog>,
+}
+
+/// What [`Shared::new`] is made of.
+pub(crate) struct SharedParts {
+    pub(crate) clock: Clock,
+    pub(crate) pool: Arc<BufferPool>,
+    pub(crate) suites: Vec<Suite>,
+    pub(crate) evidence: mpsc::Sender<WanEvidence>,
+    pub(crate) link: mpsc::Sender<LinkHint>,
+    pub(crate) congestion: Option<String>,
+    pub(crate) mptcp: bool,
+    pub(crate) server_name: String,
+    pub(crate) tcp: TcpMode,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: SharedParts) -> Arc<Self> {
+        let since = parts.clock.now();
+        Arc::new(Self {
+            clock: parts.clock,
+            pool: parts.pool,
+            traffic: Traffic::default(),
+            suites: parts.suites,
+            wans: watch::Sender::new(Arc::new([])),
+            server: watch::Sender::default(),
+            sessions: Sessions::default(),
+            counters: Counters::default(),
+            lanes: LanePool::default(),
+            evidence: parts.evidence,
+            link: parts.link,
+            flow_started: tokio::sync::Notify::new(),
+            congestion: parts.congestion,
+            mptcp: parts.mptcp,
+            server_name: parts.server_name,
+            tcp: parts.tcp,
+            standing: watch::Sender::new(ServerStanding {
+                state: ServerState::Connecting,
+                since,
+                why: String::new(),
+            }),
+            events: Mutex::new(EventLog::new(EventLog::DEFAULT_CAPACITY)),
+        })
+    }
+
+    /// Seconds since the daemon's start.
+    pub(crate) fn uptime_s(&self) -> f64 {
+        self.clock.now().as_micros() as f64 / 1e6
+    }
+
+    pub(crate) fn standing(&self) -> ServerStanding {
+        self.standing.borrow().clone()
+    }
+
+    pub(crate) fn watch_standing(&self) -> watch::Receiver<ServerStanding> {
+        self.standing.subscribe()
+    }
+
+    /// Notes where the server stands; `true` if that is news.
+    pub(crate) fn set_server_state(&self, state: ServerState, why: String) -> bool {
+        let since = self.clock.now();
+        let news = self.standing.send_if_modified(|standing| {
+            let news = standing.state != state || standing.why != why;
+            if news {
+                let since = if standing.state == state { standing.since } else { since };
+                *standing = ServerStanding { state, since, why: why.clone() };
+            }
+            news
+        });
+        if news {
+            let message = if why.is_empty() {
+                format!("server {}: {state}", self.server_name)
+            } else {
+                format!("server {}: {state}: {why}", self.server_name)
+            };
+            let event = Event::new(self.uptime_s(), EventKind::ServerState, message)
+                .of_server(self.server_name.clone());
+            let good = matches!(state, ServerState::Connected | ServerState::Connecting);
+            self.log(if good { event } else { event.warning() });
+        }
+        news
+    }
+
+    pub(crate) fn log(&self, event: Event) {
+        self.events().push(event);
+    }
+
+    pub(crate) fn events(&self) -> MutexGuard<'_, EventLog> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many lanes have a subflow over each path, by path number.
+    pub(crate) fn lanes_by_path(&self) -> BTreeMap<u8, u32> {
+        self.lanes.by_path()
+    }
+}

@@ -1,0 +1,89 @@
+//! Bytes in and out of network devices, and rates from them.
+
+use std::collections::HashMap;
+
+use wanbond_proto::Time;
+
+/// Bytes that a device has received and sent since it came up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DeviceBytes {
+    pub(crate) rx: u64,
+    pub(crate) tx: u64,
+}
+
+/// Every device's counters. Empty if the kernel does not tell.
+pub(crate) fn read_all() -> HashMap<String, DeviceBytes> {
+    parse(&std::fs::read_to_string("/proc/net/dev").unwrap_or_default())
+}
+
+/// The format of `/proc/net/dev`: two lines of heading, then `name: rx-bytes …7… tx-bytes …`.
+fn parse(text: &str) -> HashMap<String, DeviceBytes> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, figures) = line.split_once(':')?;
+            let mut figures = figures.split_ascii_whitespace().map(str::parse);
+            let rx = figures.next()?.ok()?;
+            let tx = figures.nth(7)?.ok()?;
+            Some((name.trim().to_owned(), DeviceBytes { rx, tx }))
+        })
+        .collect()
+}
+
+/// A WAN's bytes since the daemon's start, over changes of its device, and its rate of late.
+#[derive(Debug, Default)]
+pub(crate) struct Rate {
+    last: Option<(Time, String, DeviceBytes)>,
+    pub(crate) total: DeviceBytes,
+    /// Bits per second.
+    pub(crate) rx_bps: u64,
+    /// Bits per second.
+    pub(crate) tx_bps: u64,
+}
+
+impl Rate {
+    /// Takes a reading of `device` at `now`.
+    pub(crate) fn sample(&mut self, now: Time, device: &str, read: DeviceBytes) {
+        if let Some((at, name, before)) = &self.last
+            && name == device
+            // A device that was taken away and put back counts from zero.
+            && read.rx >= before.rx
+            && read.tx >= before.tx
+        {
+            let (rx, tx) = (read.rx - before.rx, read.tx - before.tx);
+            self.total.rx += rx;
+            self.total.tx += tx;
+            let micros = u64::try_from(now.since(*at).as_micros()).unwrap_or(u64::MAX).max(1);
+            self.rx_bps = rx.saturating_mul(8_000_000) / micros;
+            self.tx_bps = tx.saturating_mul(8_000_000) / micros;
+        } else {
+            (self.rx_bps, self.tx_bps) = (0, 0);
+        }
+        self.last = Some((now, device.to_owned(), read));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_kernels_table() {
+        let text = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo:     100       1    0    0    0     0          0         0      200       1    0    0    0     0       0          0\n  wan1: 7 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n";
+        let all = parse(text);
+        assert_eq!(all["lo"], DeviceBytes { rx: 100, tx: 200 });
+        assert_eq!(all["wan1"], DeviceBytes { rx: 7, tx: 9 });
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn rates_and_totals_survive_a_new_device() {
+        let mut rate = Rate::default();
+        rate.sample(Time::from_millis(0), "wan1", DeviceBytes { rx: 1000, tx: 0 });
+        rate.sample(Time::from_millis(500), "wan1", DeviceBytes { rx: 2000, tx: 10 });
+        assert_eq!((rate.rx_bps, rate.tx_bps), (16_000, 160));
+        rate.sample(Time::from_millis(600), "wwan0", DeviceBytes { rx: 5, tx: 5 });
+        assert_eq!(rate.total, DeviceBytes { rx: 1000, tx: 10 });
+        rate.sample(Time::from_millis(700), "wwan0", DeviceBytes { rx: 6, tx: 5 });
+        assert_eq!(rate.total, DeviceBytes { rx: 1001, tx: 10 });
+    }
+}

@@ -1,0 +1,153 @@
+//! The configured WANs: what the kernel knows of their links, how healthy they are.
+//!
+//! - [`facts`]: from device name to addresses, gateway, routes.
+//! - [`socket`]: the UDP socket of each address, and reading it.
+//! - [`counters`]: bytes in and out of devices.
+
+pub(crate) mod counters;
+pub(crate) mod facts;
+pub(crate) mod socket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+use wanbond_control::words::{MptcpState, Role, WanState};
+use wanbond_proto::Time;
+use wanbond_proto::datagram::PathId;
+use wanbond_proto::wan::{Reason, State, WanHealth};
+
+use crate::config;
+use crate::shared::{Shared, WanSocket, WanView};
+use counters::Rate;
+use facts::Facts;
+
+/// One configured WAN.
+pub(crate) struct Wan {
+    pub(crate) config: config::Wan,
+    pub(crate) path: PathId,
+    pub(crate) name: Arc<str>,
+    /// As configured, or as changed at run time.
+    pub(crate) role: Role,
+    pub(crate) health: WanHealth,
+    /// What the kernel says of the link, or what is wrong with it.
+    pub(crate) facts: Result<Facts, String>,
+    pub(crate) sockets: Vec<WanSocket>,
+    readers: Vec<AbortHandle>,
+    pub(crate) observed: Option<SocketAddr>,
+    pub(crate) mptcp: MptcpState,
+    pub(crate) rate: Rate,
+    /// When a lane is tried over it next, where UDP is not answered.
+    pub(crate) next_tcp_try: Time,
+}
+
+impl Wan {
+    pub(crate) fn new(config: config::Wan, path: PathId, now: Time) -> Self {
+        Self {
+            name: config.name.as_str().into(),
+            role: config.role,
+            health: WanHealth::new(now),
+            facts: Err("not looked at yet".to_owned()),
+            sockets: Vec::new(),
+            readers: Vec::new(),
+            observed: None,
+            mptcp: MptcpState::Unknown,
+            rate: Rate::default(),
+            next_tcp_try: now,
+            path,
+            config,
+        }
+    }
+
+    /// Takes what the kernel says now. `true` if that changed anything.
+    pub(crate) fn set_facts(&mut self, shared: &Arc<Shared>, facts: Result<Facts, String>) -> bool {
+        let facts = if self.role == Role::Off { Err("switched off".to_owned()) } else { facts };
+        if facts == self.facts {
+            return false;
+        }
+        let now = shared.clock.now();
+        let same_paths = match (&facts, &self.facts) {
+            (Ok(new), Ok(old)) => new.same_paths(old),
+            _ => false,
+        };
+        self.facts = facts;
+        if same_paths {
+            return true;
+        }
+        self.close();
+        self.observed = None;
+        self.mptcp = MptcpState::Unknown;
+        match &self.facts {
+            Ok(facts) => {
+                info!(wan = %self.name, device = %facts.device, addresses = ?facts.sources(), "link up");
+                match socket::open(shared, self.path, facts) {
+                    Ok((sockets, readers)) => {
+                        self.sockets = sockets;
+                        self.readers = readers;
+                    }
+                    Err(error) => {
+                        warn!(wan = %self.name, %error, "no UDP socket on this WAN");
+                        self.facts = Err(format!("its address can't be used: {error}"));
+                    }
+                }
+            }
+            Err(why) => info!(wan = %self.name, %why, "link unusable"),
+        }
+        self.next_tcp_try = now + crate::daemon::TCP_TRY_AFTER;
+        self.health.set_link(now, self.facts.is_ok());
+        true
+    }
+
+    /// Closes its sockets.
+    pub(crate) fn close(&mut self) {
+        self.sockets.clear();
+        for reader in self.readers.drain(..) {
+            reader.abort();
+        }
+    }
+
+    pub(crate) fn view(&self) -> WanView {
+        WanView {
+            path: self.path,
+            name: Arc::clone(&self.name),
+            role: self.role,
+            state: self.health.state(),
+            srtt: self.health.rtt().srtt(),
+            sockets: self.sockets.clone(),
+        }
+    }
+
+    /// The state as people are told.
+    pub(crate) fn state(&self) -> WanState {
+        match (self.role, self.health.state()) {
+            (Role::Off, _) => WanState::Off,
+            (_, State::Down) => WanState::Down,
+            (_, State::Probing) => WanState::Probing,
+            (_, State::Up) => WanState::Up,
+        }
+    }
+
+    /// One sentence on the state; empty while all is well.
+    pub(crate) fn why(&self) -> String {
+        if let Err(why) = &self.facts {
+            return why.clone();
+        }
+        match self.health.reason() {
+            Reason::Answers if self.mptcp == MptcpState::Stripped => {
+                "something on the way removes MPTCP: connections over it are plain TCP".to_owned()
+            }
+            Reason::Answers => String::new(),
+            Reason::AnswersTcpOnly => "UDP is blocked on the way; TCP works".to_owned(),
+            Reason::NoAnswerYet => "waiting for the server's answer over it".to_owned(),
+            Reason::Silent => "the server does not answer over it any more".to_owned(),
+            Reason::NoLink => "no link".to_owned(),
+        }
+    }
+}
+
+impl Drop for Wan {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
