@@ -1,0 +1,280 @@
+//! The lab itself: builds what a scenario describes, and takes it down.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::emulator::{Direction, Emulator, mix};
+use crate::error::LabError;
+use crate::ns::Namespace;
+use crate::registry::LabDir;
+use crate::scenario::{Action, Event, RouterSpec, Scenario, WanSpec};
+use crate::topology::{self, WanNet};
+use crate::wan::{Wan, WanState, open_tun};
+
+/// A running lab. Dropping it ends its daemons and takes everything away.
+///
+/// Methods that take an index or a name panic where the scenario has no such thing: that is a
+/// mistake in the test.
+#[derive(Debug)]
+pub struct Lab {
+    // In the order they must go: daemons first, then what they stand on.
+    routers: Vec<RouterNode>,
+    emulator: Emulator,
+    wans: Vec<WanState>,
+    vps: Namespace,
+    inet: Namespace,
+    dir: LabDir,
+    scenario: Scenario,
+}
+
+#[derive(Debug)]
+pub(crate) struct RouterNode {
+    pub(crate) ns: Namespace,
+    pub(crate) lan: Vec<Namespace>,
+}
+
+/// A router of a lab.
+#[derive(Debug, Clone, Copy)]
+pub struct Router<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) index: usize,
+    pub(crate) node: &'a RouterNode,
+}
+
+impl<'a> Router<'a> {
+    /// Its namespace.
+    #[must_use]
+    pub const fn ns(&self) -> &'a Namespace {
+        &self.node.ns
+    }
+}
+
+impl Lab {
+    /// Builds a lab. Takes a few tenths of a second.
+    ///
+    /// # Errors
+    /// Without the privilege (root, or root of a user namespace), the programs (`ip`, `nft`,
+    /// `setpriv`) or the devices (`/dev/net/tun`) it needs.
+    pub fn build(scenario: &Scenario) -> Result<Self, LabError> {
+        scenario.check()?;
+        let dir = LabDir::create()
+            .map_err(|source| LabError::File { path: std::env::temp_dir(), source })?;
+        let emulator = Emulator::start()?;
+        let inet = namespace("inet", &[topology::FORWARDING, topology::INET])?;
+        let vps = namespace("vps", &[topology::FORWARDING])?;
+        vps.ip(&topology::vps_lines(inet.tid().as_raw()))?;
+        inet.ip(&topology::inet_lines())?;
+
+        let routers = scenario
+            .router
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| build_router(index, spec, &scenario.wan))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut lab = Self {
+            routers,
+            emulator,
+            wans: Vec::new(),
+            vps,
+            inet,
+            dir,
+            scenario: scenario.clone(),
+        };
+        for (index, spec) in scenario.wan.iter().enumerate() {
+            let wan = lab.build_wan(index, spec)?;
+            lab.wans.push(wan);
+        }
+        Ok(lab)
+    }
+
+    /// Its name, unique on this machine.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.dir.id()
+    }
+
+    /// Its folder, gone with it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it was built from.
+    #[must_use]
+    pub const fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// The links.
+    #[must_use]
+    pub const fn emulator(&self) -> &Emulator {
+        &self.emulator
+    }
+
+    /// The namespace of the origin servers.
+    #[must_use]
+    pub const fn inet(&self) -> &Namespace {
+        &self.inet
+    }
+
+    /// The VPS's namespace.
+    #[must_use]
+    pub const fn vps(&self) -> &Namespace {
+        &self.vps
+    }
+
+    /// A router, from 0.
+    ///
+    /// # Panics
+    /// When the scenario has no such router.
+    #[must_use]
+    pub fn router(&self, index: usize) -> Router<'_> {
+        Router { lab: self, index, node: &self.routers[index] }
+    }
+
+    /// The first router's LAN host, from 0.
+    ///
+    /// # Panics
+    /// When the scenario has no such host.
+    #[must_use]
+    pub fn lan(&self, host: usize) -> &Namespace {
+        self.lan_of(0, host)
+    }
+
+    /// A LAN host of any router.
+    ///
+    /// # Panics
+    /// When the scenario has no such host.
+    #[must_use]
+    pub fn lan_of(&self, router: usize, host: usize) -> &Namespace {
+        &self.routers[router].lan[host]
+    }
+
+    /// A WAN by its name.
+    ///
+    /// # Panics
+    /// When the scenario has no such WAN.
+    #[must_use]
+    pub fn wan(&self, name: &str) -> Wan<'_> {
+        let state = self.wans.iter().find(|wan| wan.spec.name == name);
+        let known = || self.wans.iter().map(|wan| wan.spec.name.clone()).collect::<Vec<_>>();
+        let state = state.unwrap_or_else(|| panic!("no WAN {name:?}, only {:?}", known()));
+        Wan { lab: self, state }
+    }
+
+    /// All WANs in the scenario's order.
+    pub fn wans(&self) -> impl Iterator<Item = Wan<'_>> {
+        self.wans.iter().map(|state| Wan { lab: self, state })
+    }
+
+    /// All namespaces with their names, for people who want to look around.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        let routers = self.routers.iter().flat_map(|node| node.lan.iter().chain([&node.ns]));
+        routers.chain(self.wans.iter().map(|wan| &wan.isp)).chain([&self.vps, &self.inet])
+    }
+
+    /// Does to a WAN what an event of the scenario says.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn apply(&self, event: &Event) -> Result<(), LabError> {
+        let wan = self.wan(&event.wan);
+        match event.action {
+            Action::Cut => wan.cut(),
+            Action::Restore => wan.restore(),
+            Action::Set => {
+                wan.change(Direction::Down, &event.down)?;
+                wan.change(Direction::Up, &event.up)
+            }
+        }
+    }
+
+    /// Lets the scenario's events happen as their times come, for `time`, then returns. Run it on
+    /// a thread of its own beside the traffic.
+    ///
+    /// # Errors
+    /// When an event can't be applied.
+    pub fn play(&self, time: Duration) -> Result<(), LabError> {
+        let start = Instant::now();
+        for (at, event) in self.scenario.timeline(time) {
+            std::thread::sleep(at.saturating_sub(start.elapsed()));
+            self.apply(event)?;
+        }
+        std::thread::sleep(time.saturating_sub(start.elapsed()));
+        Ok(())
+    }
+
+    fn build_wan(&self, index: usize, spec: &WanSpec) -> Result<WanState, LabError> {
+        // A scenario has at most 200 WANs.
+        let number = u8::try_from(index + 1).unwrap_or(u8::MAX);
+        let net = WanNet::new(number, spec.ipv6);
+        let metric = u32::from(number) * 10;
+        let router = &self.routers[spec.router].ns;
+        let isp = namespace(&format!("isp-{}", spec.name), &[topology::FORWARDING])?;
+        let link = if spec.veth {
+            router.ip(&format!(
+                "link add {} type veth peer name {} netns {}",
+                spec.name,
+                topology::LINE,
+                isp.tid()
+            ))?;
+            None
+        } else {
+            let seed = mix(self.scenario.seed.wrapping_mul(1000).wrapping_add(u64::from(number)));
+            let near = open_tun(router, &spec.name)?;
+            let far = open_tun(&isp, topology::LINE)?;
+            let link = self.emulator.add(&spec.name, (spec.down, spec.up), seed, near, far)?;
+            self.emulator.set_filter(link, spec.filter)?;
+            self.emulator.set_cut(link, spec.cut)?;
+            Some(link)
+        };
+        let (vps, inet) = (self.vps.tid().as_raw(), self.inet.tid().as_raw());
+        isp.ip(&topology::isp_lines(&net, spec.mtu, vps, inet))?;
+        isp.nft(&topology::isp_nft(&net))?;
+        self.vps.ip(&topology::far_lines(&net, 202))?;
+        self.inet.ip(&topology::far_lines(&net, 201))?;
+        router.ip(&net.router_lines(&spec.name, spec.mtu, metric))?;
+        Ok(WanState { spec: spec.clone(), metric, isp, link, net: Mutex::new(net) })
+    }
+}
+
+fn build_router(index: usize, spec: &RouterSpec, wans: &[WanSpec]) -> Result<RouterNode, LabError> {
+    let suffix = if index == 0 { String::new() } else { (index + 1).to_string() };
+    let ns = namespace(&format!("router{suffix}"), &[topology::FORWARDING])?;
+    if !spec.mptcp {
+        ns.sysctl(&[("net.mptcp.enabled", "0")])?;
+    }
+    let peers = topology::lan_peers(spec.lan_hosts);
+    let mut lan = Vec::new();
+    for (host, peer) in peers.iter().enumerate() {
+        let number = if host == 0 { String::new() } else { format!("-{}", host + 1) };
+        let client = namespace(&format!("lan{suffix}{number}"), &[])?;
+        client.ip(&topology::lan_lines(index, host, peer, ns.tid().as_raw()))?;
+        lan.push(client);
+    }
+    ns.ip(&topology::router_lan_lines(index, &peers))?;
+    let mine: Vec<_> =
+        wans.iter().filter(|wan| wan.router == index).map(|wan| wan.name.as_str()).collect();
+    if !mine.is_empty() {
+        ns.nft(&topology::router_nft(&mine))?;
+    }
+    Ok(RouterNode { ns, lan })
+}
+
+fn namespace(name: &str, settings: &[&[(&str, &str)]]) -> Result<Namespace, LabError> {
+    let ns = Namespace::create(name)?;
+    ns.sysctl(topology::EVERYWHERE)?;
+    let _ = ns.sysctl(topology::CONGESTION);
+    for settings in settings {
+        ns.sysctl(settings)?;
+    }
+    Ok(ns)
+}
+
+/// The origin's HTTP port over IPv4.
+#[must_use]
+pub fn origin_http() -> SocketAddr {
+    (topology::ORIGIN_V4, 80).into()
+}

@@ -1,0 +1,218 @@
+//! A WAN of a running lab: what a test does to it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tappers::{Interface, Tun};
+
+use crate::emulator::{Direction, Filter, LinkId, LinkReport, Shape};
+use crate::error::LabError;
+use crate::lab::Lab;
+use crate::ns::Namespace;
+use crate::scenario::{ShapeChange, WanSpec};
+use crate::topology::WanNet;
+
+/// What a lab keeps per WAN.
+#[derive(Debug)]
+pub(crate) struct WanState {
+    pub(crate) spec: WanSpec,
+    /// Of its default routes.
+    pub(crate) metric: u32,
+    pub(crate) isp: Namespace,
+    /// None: a plain veth.
+    pub(crate) link: Option<LinkId>,
+    pub(crate) net: Mutex<WanNet>,
+}
+
+impl WanState {
+    pub(crate) fn net(&self) -> MutexGuard<'_, WanNet> {
+        self.net.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A WAN of a lab.
+#[derive(Debug, Clone, Copy)]
+pub struct Wan<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) state: &'a WanState,
+}
+
+/// The metric of a default route that goes before all others; see [`Wan::prefer`].
+const PREFERRED: u32 = 1;
+
+impl Wan<'_> {
+    /// Its name, which is also the router's device.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.state.spec.name
+    }
+
+    /// As the scenario describes it.
+    #[must_use]
+    pub const fn spec(&self) -> &WanSpec {
+        &self.state.spec
+    }
+
+    /// Its addresses at the moment.
+    #[must_use]
+    pub fn net(&self) -> WanNet {
+        *self.state.net()
+    }
+
+    /// The ISP's namespace.
+    #[must_use]
+    pub const fn isp(&self) -> &Namespace {
+        &self.state.isp
+    }
+
+    /// Cuts the line: nothing comes through and nobody is told.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn cut(&self) -> Result<(), LabError> {
+        Ok(self.lab.emulator().set_cut(self.link()?, true)?)
+    }
+
+    /// Mends the line.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn restore(&self) -> Result<(), LabError> {
+        Ok(self.lab.emulator().set_cut(self.link()?, false)?)
+    }
+
+    /// Sets one direction anew.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn set(&self, direction: Direction, shape: Shape) -> Result<(), LabError> {
+        Ok(self.lab.emulator().set(self.link()?, direction, shape)?)
+    }
+
+    /// Changes some of one direction.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn change(&self, direction: Direction, change: &ShapeChange) -> Result<(), LabError> {
+        let shape = self.lab.emulator().shape(self.link()?, direction)?;
+        self.set(direction, change.apply(shape))
+    }
+
+    /// Sets what the ISP does to packets.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn set_filter(&self, filter: Filter) -> Result<(), LabError> {
+        Ok(self.lab.emulator().set_filter(self.link()?, filter)?)
+    }
+
+    /// What went through so far. Of a plain veth, only packets' bytes, from the ISP's device.
+    ///
+    /// # Errors
+    /// When the lab is going down.
+    pub fn counters(&self) -> Result<LinkReport, LabError> {
+        if let Some(link) = self.state.link {
+            return Ok(self.lab.emulator().report(link)?);
+        }
+        let (up, down) = self.state.isp.device_bytes(crate::topology::LINE)?;
+        let count = |bytes| crate::emulator::Counters {
+            bytes_in: bytes,
+            bytes_out: bytes,
+            ..Default::default()
+        };
+        Ok(LinkReport {
+            name: self.name().into(),
+            cut: false,
+            down: count(down),
+            up: count(up),
+            lateness: Default::default(),
+        })
+    }
+
+    /// Sends the router's own and unbonded traffic over this WAN first, for measuring a line by
+    /// itself. Undo with [`Wan::unprefer`]; not while the router's daemon runs.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn prefer(&self) -> Result<(), LabError> {
+        let lines = self.net().default_route_lines(self.name(), "replace", PREFERRED);
+        Ok(self.router().ip(&lines)?)
+    }
+
+    /// Undoes [`Wan::prefer`].
+    ///
+    /// # Errors
+    /// When it was not preferred.
+    pub fn unprefer(&self) -> Result<(), LabError> {
+        let lines = self.net().default_route_lines(self.name(), "del", PREFERRED);
+        Ok(self.router().ip(&lines)?)
+    }
+
+    /// Gives the router another address on this WAN, as a new lease does.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn readdress(&self) -> Result<(), LabError> {
+        let mut net = self.state.net();
+        let old = *net;
+        net.host = if net.host >= 250 { 2 } else { net.host + 1 };
+        let device = self.name();
+        // With the old address its routes through the gateway may go, too: set them again.
+        let lines = old.router_address_lines(device, "del")
+            + &net.router_address_lines(device, "add")
+            + &net.default_route_lines(device, "replace", self.state.metric);
+        Ok(self.router().ip(&lines)?)
+    }
+
+    /// Gives the ISP's side another address, and the router its new default route.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn regateway(&self) -> Result<(), LabError> {
+        let mut net = self.state.net();
+        let old = *net;
+        net.gateway = if net.gateway == 1 { 254 } else { 1 };
+        self.state.isp.ip(&(old.gateway_address_lines("del") + &net.gateway_address_lines("add")))?;
+        let metric = self.state.metric;
+        let lines = old.default_route_lines(self.name(), "del", metric)
+            + &net.default_route_lines(self.name(), "add", metric);
+        Ok(self.router().ip(&lines)?)
+    }
+
+    /// Pulls the WAN's device out of the router, as a USB modem is pulled.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn unplug(&self) -> Result<(), LabError> {
+        Ok(self.lab.emulator().unplug(self.link()?)?)
+    }
+
+    /// Plugs the device in again, with its addresses and routes as before.
+    ///
+    /// # Errors
+    /// On a plain veth, or when it is plugged in already.
+    pub fn plug(&self) -> Result<(), LabError> {
+        let link = self.link()?;
+        let tun = open_tun(self.router(), self.name())?;
+        self.lab.emulator().replug(link, tun)?;
+        let net = self.net();
+        Ok(self.router().ip(&net.router_lines(
+            self.name(),
+            self.state.spec.mtu,
+            self.state.metric,
+        ))?)
+    }
+
+    fn router(&self) -> &Namespace {
+        self.lab.router(self.state.spec.router).ns()
+    }
+
+    fn link(&self) -> Result<LinkId, LabError> {
+        self.state.link.ok_or_else(|| LabError::PlainVeth(self.name().into()))
+    }
+}
+
+/// A new TUN device in a namespace; it goes when the handle does.
+pub(crate) fn open_tun(ns: &Namespace, name: &str) -> Result<Tun, LabError> {
+    let open = || Tun::new_named(Interface::new(name)?);
+    ns.run(open).map_err(|source| LabError::Tun { name: name.into(), source })
+}
