@@ -1,9 +1,10 @@
 //! The lab itself: builds what a scenario describes, and takes it down.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
 
 use crate::emulator::{Direction, Emulator, mix};
 use crate::error::LabError;
@@ -11,6 +12,7 @@ use crate::ns::Namespace;
 use crate::registry::LabDir;
 use crate::scenario::{Action, Event, RouterSpec, Scenario, WanSpec};
 use crate::topology::{self, WanNet};
+use crate::traffic::origin::{self, Stats};
 use crate::wan::{Wan, WanState, open_tun};
 
 /// A running lab. Dropping it ends its daemons and takes everything away.
@@ -25,6 +27,8 @@ pub struct Lab {
     wans: Vec<WanState>,
     vps: Namespace,
     inet: Namespace,
+    origin: Arc<Stats>,
+    runtime: Option<Runtime>,
     dir: LabDir,
     scenario: Scenario,
 }
@@ -66,6 +70,14 @@ impl Lab {
         let vps = namespace("vps", &[topology::FORWARDING])?;
         vps.ip(&topology::vps_lines(inet.tid().as_raw()))?;
         inet.ip(&topology::inet_lines())?;
+        let traffic = |source| LabError::Traffic { what: "start the origin".into(), source };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("lab-origin")
+            .enable_all()
+            .build()
+            .map_err(traffic)?;
+        let origin = origin::start(&runtime, &inet).map_err(traffic)?;
 
         let routers = scenario
             .router
@@ -79,6 +91,8 @@ impl Lab {
             wans: Vec::new(),
             vps,
             inet,
+            origin,
+            runtime: Some(runtime),
             dir,
             scenario: scenario.clone(),
         };
@@ -117,6 +131,12 @@ impl Lab {
     #[must_use]
     pub const fn inet(&self) -> &Namespace {
         &self.inet
+    }
+
+    /// What the origin servers have seen.
+    #[must_use]
+    pub fn origin(&self) -> &Stats {
+        &self.origin
     }
 
     /// The VPS's namespace.
@@ -273,8 +293,11 @@ fn namespace(name: &str, settings: &[&[(&str, &str)]]) -> Result<Namespace, LabE
     Ok(ns)
 }
 
-/// The origin's HTTP port over IPv4.
-#[must_use]
-pub fn origin_http() -> SocketAddr {
-    (topology::ORIGIN_V4, 80).into()
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting is not allowed where a test's own runtime runs, nor needed.
+            runtime.shutdown_background();
+        }
+    }
 }

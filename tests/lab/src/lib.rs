@@ -8,6 +8,7 @@ pub mod ns;
 pub mod registry;
 pub mod scenario;
 pub mod topology;
+pub mod traffic;
 pub mod units;
 mod wan;
 

@@ -178,7 +178,9 @@ impl Namespace {
     /// # Errors
     /// As connect does: refused, unreachable, timed out.
     pub async fn tcp_connect(&self, addr: SocketAddr) -> io::Result<tokio::net::TcpStream> {
-        let socket = self.run(|| tcp_socket(addr))?;
+        // On the namespace's own thread: a thread of its own per connection would cost more than
+        // the connection.
+        let socket = self.on_thread(move || tcp_socket(addr))??;
         tokio::net::TcpSocket::from_std_stream(socket.into()).connect(addr).await
     }
 
