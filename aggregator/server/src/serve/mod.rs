@@ -1,14 +1,50 @@
-//! Listeners, sessions and lanes.
+//! Listeners, sessions and lanes: what the server does once it runs.
+//!
+//! - [`sessions`]: handshakes and what they leave, by index.
+//! - [`routers`]: who is at the other end, with permits and figures.
+//! - [`lane`]: one connection from a router, flow after flow.
+//! - [`datagrams`]: UDP: handshakes and the answers to pings.
+//! - [`status`]: the document behind `wanbond-server status`.
 
+mod datagrams;
+mod kernel;
+mod lane;
+mod routers;
+mod sessions;
+mod status;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+use wanbond_linux::socket::{
+    ListenOptions, StreamOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit,
+    tune,
+};
+use wanbond_proto::handshake::Egress as Families;
 use wanbond_proto::keys::SecretKey;
+use wanbond_relay::{BufferPool, Clock};
 
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::egress::Egress;
 use crate::limits::Budget;
+use routers::LiveRouters;
+use sessions::Sessions;
+use status::Refusals;
+
+/// Bytes that wait unsent in a lane's socket before it stops being writable.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
+const BACKLOG: i32 = 4096;
+/// Between looks at sessions that have run out.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// What serving stands on.
 #[derive(Clone)]
@@ -28,11 +64,189 @@ pub struct ServeContext {
     pub shutdown: watch::Receiver<bool>,
 }
 
+/// What lanes share.
+pub(crate) struct Shared {
+    sessions: Sessions,
+    routers: Arc<LiveRouters>,
+    pool: Arc<BufferPool>,
+    egress: Arc<Egress>,
+    limits: Arc<Budget>,
+    directory: Arc<Directory>,
+    stopping: watch::Receiver<bool>,
+    refusals: Refusals,
+    clock: Clock,
+    listen: Vec<String>,
+    stream_options: StreamOptions,
+}
+
 /// Serves until `shutdown`.
 ///
 /// # Errors
 /// When nothing can be listened on.
-pub async fn run(mut context: ServeContext) -> anyhow::Result<()> {
-    context.shutdown.wait_for(|stop| *stop).await?;
+pub async fn run(context: ServeContext) -> anyhow::Result<()> {
+    raise_nofile_limit();
+    let kernel = kernel::Settings::apply().await;
+    let result = serve(context).await;
+    kernel.undo().await;
+    result
+}
+
+async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
+    let config = Arc::clone(&context.config.borrow());
+    let congestion = choose_congestion();
+    let mptcp = mptcp_supported();
+    if !mptcp {
+        warn!("this kernel has no MPTCP, or net.mptcp.enabled is 0: no connection uses two WANs");
+    }
+    let stream_options =
+        StreamOptions { congestion: congestion.clone(), notsent_lowat: Some(NOTSENT_LOWAT) };
+    let options = ListenOptions {
+        mptcp,
+        backlog: BACKLOG,
+        v6_only: true,
+        congestion,
+        notsent_lowat: Some(NOTSENT_LOWAT),
+        ..ListenOptions::default()
+    };
+    let addresses = listen_addresses(&config);
+    let mut listeners = Vec::new();
+    let mut sockets = Vec::new();
+    let mut said = Vec::new();
+    for &(address, optional) in &addresses {
+        match (listen(address, &options), datagrams::Socket::bind(address)) {
+            (Ok(tcp), Ok(udp)) => {
+                said.push(format!("tcp {address}"));
+                said.push(format!("udp {address}"));
+                listeners.push(tcp);
+                sockets.push(udp);
+            }
+            (Err(error), _) | (_, Err(error)) if optional => {
+                info!(%address, %error, "not listening there");
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                return Err(error).with_context(|| {
+                    format!("can't listen on {address}; is another program, or another server, using that port?")
+                });
+            }
+        }
+    }
+    info!(listen = ?said, mptcp, "serving");
+
+    let clock = Clock::start();
+    let routers = LiveRouters::new(Arc::clone(&context.directory), Arc::clone(&context.limits));
+    let shared = Arc::new(Shared {
+        sessions: Sessions::new(context.key.clone(), Arc::clone(&routers), clock, families()),
+        routers: Arc::clone(&routers),
+        pool: BufferPool::new(
+            usize::try_from(context.limits.limits().buffers).unwrap_or(usize::MAX),
+        ),
+        egress: Arc::clone(&context.egress),
+        limits: Arc::clone(&context.limits),
+        directory: Arc::clone(&context.directory),
+        stopping: context.shutdown.clone(),
+        refusals: Refusals::default(),
+        clock,
+        listen: said,
+        stream_options,
+    });
+
+    let mut background = JoinSet::new();
+    for socket in sockets {
+        background.spawn(datagrams::serve(Arc::clone(&shared), socket));
+    }
+    background.spawn(status::serve(Arc::clone(&shared)));
+    background.spawn(follow(Arc::clone(&shared)));
+    let mut lanes = JoinSet::new();
+    let mut accepting = JoinSet::new();
+    let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
+    for listener in listeners {
+        accepting.spawn(accept(listener, accepted.clone()));
+    }
+    loop {
+        tokio::select! {
+            Some((stream, peer)) = incoming.recv() => {
+                tune(&stream, &shared.stream_options);
+                lanes.spawn(lane::serve(Arc::clone(&shared), stream, peer));
+            }
+            Some(_) = lanes.join_next() => {}
+            _ = context.shutdown.wait_for(|stop| *stop) => break,
+        }
+    }
+    // No new connections; idle lanes say goodbye at once, busy ones when their flow has ended.
+    accepting.shutdown().await;
+    drop(incoming);
+    let until = Instant::now() + context.config.borrow().drain;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        match timeout(left, lanes.join_next()).await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    if !lanes.is_empty() {
+        info!(lanes = lanes.len(), "flows still going on are cut");
+    }
+    lanes.shutdown().await;
     Ok(())
+}
+
+/// Where to listen, and whether it may be missing there: IPv6 is, on some VPSes.
+fn listen_addresses(config: &Config) -> Vec<(SocketAddr, bool)> {
+    let everywhere: [(IpAddr, bool); 2] =
+        [(Ipv4Addr::UNSPECIFIED.into(), false), (Ipv6Addr::UNSPECIFIED.into(), true)];
+    let addresses: Vec<(IpAddr, bool)> = if config.listen.is_empty() {
+        everywhere.to_vec()
+    } else {
+        config.listen.iter().map(|&ip| (ip, false)).collect()
+    };
+    let with_ports = addresses.into_iter().flat_map(|(ip, optional)| {
+        config.ports.iter().map(move |&port| (SocketAddr::new(ip, port), optional))
+    });
+    with_ports.collect()
+}
+
+/// The families that this server has a way out for: asked of its routes, nothing is sent.
+fn families() -> Families {
+    // Any address of the public Internet will do; these belong to the DNS root servers' operators.
+    let route = |own: &str, to: &str| {
+        std::net::UdpSocket::bind(own).and_then(|socket| socket.connect(to)).is_ok()
+    };
+    Families {
+        ipv4: route("0.0.0.0:0", "198.41.0.4:53"),
+        ipv6: route("[::]:0", "[2001:503:ba3e::2:30]:53"),
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    accepted: tokio::sync::mpsc::Sender<(tokio::net::TcpStream, SocketAddr)>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok(connection) => {
+                if accepted.send(connection).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                debug!(%error, "connection gone at once");
+            }
+            Err(error) => {
+                warn!(%error, "connections can't be accepted; is the limit of open files too low?");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Drops what has run out, and what belongs to removed routers.
+async fn follow(shared: Arc<Shared>) {
+    let routers = Arc::clone(&shared.routers);
+    let sweep = async {
+        loop {
+            sleep(SWEEP).await;
+            shared.sessions.set_egress(families());
+            shared.sessions.sweep();
+        }
+    };
+    tokio::join!(routers.follow_directory(|| shared.sessions.sweep()), sweep);
 }

@@ -1,0 +1,393 @@
+//! One lane: its frames between flows, and each flow on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tracing::{debug, trace};
+use wanbond_proto::handshake::unknown_session;
+use wanbond_proto::lane::{
+    FlowKeys, Frame, FrameKind, LaneError, Open, OpenHead, RecordType, ResetReason, Target,
+};
+use wanbond_proto::replay::Verdict;
+use wanbond_proto::session::{FlowId, Freshness};
+use wanbond_relay::{FlowEnd, LaneFault, LaneStream, Pump, Side};
+
+use super::Shared;
+use super::routers::LiveRouter;
+use super::sessions::ServerSession;
+use crate::egress::EgressError;
+use crate::limits::{FlowPermit, LanePermit, Refusal};
+
+/// How long an unknown peer may hold a connection without showing a session.
+const GREETING_TIME: Duration = Duration::from_secs(10);
+/// Handshake messages on one connection: one, and one after a cookie or a version answer.
+const MAX_HANDSHAKES: u32 = 4;
+/// What a flow may send before its target is connected; the router stops there too.
+pub(crate) const EARLY_BYTES: usize = 128 * 1024;
+
+#[derive(Debug, Error)]
+enum LaneEnd {
+    #[error(transparent)]
+    Fault(#[from] LaneFault),
+    #[error("no session shown in time")]
+    Silent,
+    #[error("no such session: {0:#010x}")]
+    UnknownSession(u32),
+    #[error("router removed or disabled")]
+    Revoked,
+    #[error(transparent)]
+    NoRoom(#[from] Refusal),
+    #[error("server is stopping")]
+    Stopping,
+}
+
+impl From<LaneError> for LaneEnd {
+    fn from(error: LaneError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+/// Serves a new connection until it ends.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let unproven = match shared.limits.unproven(peer.ip()) {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            debug!(%peer, %refusal, "connection refused");
+            shared.refusals.limit(&refusal);
+            return;
+        }
+    };
+    let lane = LaneStream::new(stream, Arc::clone(&shared.pool));
+    let mut server =
+        Lane { shared, lane, peer, known: None, last_flow: None, handshakes: 0 };
+    let greeted = tokio::time::timeout(GREETING_TIME, server.greet()).await;
+    drop(unproven);
+    let end = match greeted {
+        Ok(Ok(first)) => server.serve(first).await,
+        Ok(Err(end)) => end,
+        Err(_) => LaneEnd::Silent,
+    };
+    match end {
+        LaneEnd::Fault(LaneFault::Io(error)) => trace!(%peer, %error, "lane closed"),
+        end => debug!(%peer, %end, "lane ended"),
+    }
+}
+
+struct Lane {
+    shared: Arc<Shared>,
+    lane: LaneStream,
+    peer: SocketAddr,
+    /// Who is at the other end, once shown, and the room for this lane.
+    known: Option<(Arc<LiveRouter>, LanePermit)>,
+    /// The last flow opened here, with its session: ids only grow on a lane.
+    last_flow: Option<(u32, FlowId)>,
+    handshakes: u32,
+}
+
+impl Lane {
+    /// Until the peer has shown a session by an authentic first record.
+    async fn greet(&mut self) -> Result<Option<NewFlow>, LaneEnd> {
+        loop {
+            let frame = self.lane.frame().await?;
+            match frame.kind {
+                FrameKind::Handshake => self.handshake(&frame).await?,
+                FrameKind::Open => return self.read_open(&frame).await,
+                FrameKind::Record | FrameKind::LaneRecord => {
+                    return Err(LaneError::Unexpected.into());
+                }
+            }
+        }
+    }
+
+    async fn serve(&mut self, mut first: Option<NewFlow>) -> LaneEnd {
+        let mut stopping = self.shared.stopping.clone();
+        loop {
+            let Some((router, _)) = &self.known else { return LaneEnd::Silent };
+            let router = Arc::clone(router);
+            let result = tokio::select! {
+                result = self.next(first.take()) => result,
+                () = router.revoked() => return LaneEnd::Revoked,
+                // Only between flows: a flow in progress is given time to end.
+                () = told(&mut stopping) => {
+                    self.lane.queue_lane_record(RecordType::Goodbye, &[]);
+                    return self.lane.flush().await.err().map_or(LaneEnd::Stopping, Into::into);
+                }
+            };
+            let outcome = match result {
+                Ok(Some(flow)) => {
+                    tokio::select! {
+                        result = self.flow(flow) => result,
+                        () = router.revoked() => return LaneEnd::Revoked,
+                    }
+                }
+                Ok(None) => Ok(()),
+                Err(end) => Err(end),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    async fn next(&mut self, first: Option<NewFlow>) -> Result<Option<NewFlow>, LaneEnd> {
+        if first.is_some() { Ok(first) } else { self.step().await }
+    }
+
+    /// Handles one frame between flows; an open one gives the flow to be served.
+    async fn step(&mut self) -> Result<Option<NewFlow>, LaneEnd> {
+        let frame = self.lane.frame().await?;
+        match frame.kind {
+            FrameKind::Handshake => self.handshake(&frame).await?,
+            FrameKind::LaneRecord => {
+                self.lane.handle_lane_record(&frame)?;
+                self.lane.flush().await?;
+            }
+            // What the router sent of a flow before it knew that the flow was over.
+            FrameKind::Record => self.lane.consume(&frame),
+            FrameKind::Open => return self.read_open(&frame).await,
+        }
+        Ok(None)
+    }
+
+    async fn handshake(&mut self, frame: &Frame) -> Result<(), LaneEnd> {
+        self.handshakes += 1;
+        if self.handshakes > MAX_HANDSHAKES {
+            return Err(LaneError::Unexpected.into());
+        }
+        let message = self.lane.frame_bytes(frame)[wanbond_proto::lane::HEAD_LEN..].to_vec();
+        self.lane.consume(frame);
+        match self.shared.sessions.handle_handshake(&message, self.peer, true) {
+            Some(answer) => {
+                self.lane.queue_handshake(&answer);
+                Ok(self.lane.flush().await?)
+            }
+            // Silence, as over UDP: who does not know this server learns nothing.
+            None => Err(LaneError::Unauthentic.into()),
+        }
+    }
+
+    /// Reads an open frame: a Hello is answered here.
+    async fn read_open(&mut self, frame: &Frame) -> Result<Option<NewFlow>, LaneEnd> {
+        let bytes = self.lane.frame_bytes(frame);
+        let head = OpenHead::read(bytes).ok_or(LaneError::Unexpected)?;
+        let Some(session) = self.shared.sessions.get(head.session_index) else {
+            let answer = unknown_session::encode(head.session_index, bytes);
+            if let Some(answer) = answer {
+                self.lane.queue_handshake(&answer);
+                self.lane.flush().await?;
+            }
+            return Err(LaneEnd::UnknownSession(head.session_index));
+        };
+        let freshness = match (head.fresh, self.lane.freshness()) {
+            (true, None) => return Err(LaneError::Unexpected.into()),
+            (true, freshness) => freshness,
+            (false, _) => None,
+        };
+        let mut keys = session.session.flow_keys(head.flow, freshness);
+        let record = frame.open(&mut keys.open, self.lane.frame_bytes(frame))?;
+        let (kind, open) = (record.kind, Open::decode(record.payload));
+        self.lane.consume(frame);
+        self.shared.sessions.confirm(&session, self.peer);
+        if self.known.is_none() {
+            let permit = session.router.admit_lane()?;
+            session.router.seen_at(self.peer);
+            self.known = Some((Arc::clone(&session.router), permit));
+        }
+        if self.last_flow.is_some_and(|(index, last)| {
+            index == head.session_index && last >= head.flow
+        }) {
+            return Err(LaneError::Unexpected.into());
+        }
+        self.last_flow = Some((head.session_index, head.flow));
+        let verdict = session.take_flow(head.flow);
+        match (kind, open) {
+            (RecordType::Hello, _) => {
+                if verdict != Verdict::Fresh {
+                    return Err(LaneError::Unauthentic.into());
+                }
+                let nonce = self.shared.sessions.random();
+                self.lane.set_lane_keys(keys);
+                self.lane.set_freshness(Freshness(nonce));
+                self.lane.queue_lane_record(RecordType::Ready, &nonce);
+                self.lane.flush().await?;
+                Ok(None)
+            }
+            (RecordType::Open, Ok(open)) => {
+                Ok(Some(NewFlow { session, keys, open, taken: verdict == Verdict::Fresh }))
+            }
+            _ => Err(LaneError::Unexpected.into()),
+        }
+    }
+
+    async fn flow(&mut self, flow: NewFlow) -> Result<(), LaneEnd> {
+        let NewFlow { session, mut keys, open, taken } = flow;
+        // Held for as long as the flow lasts.
+        let _permit = match self.admit(&session, &open, taken) {
+            Ok(permit) => permit,
+            Err(reason) => return self.refuse(&mut keys, reason).await,
+        };
+        let target = open.target;
+        let early = match self.connect(&target, &mut keys).await? {
+            Connecting::Connected(early) => early,
+            Connecting::Failed(error) => {
+                debug!(router = session.router.name(), %target, %error, "target not connected");
+                self.shared.refusals.target(&error);
+                return self.refuse(&mut keys, reset_reason(&error)).await;
+            }
+            Connecting::Aborted => return Ok(self.done(&mut keys).await?),
+        };
+        self.lane.queue_record(&mut keys.seal, RecordType::Connected, &[]);
+        self.lane.flush().await?;
+        let Early { target: stream, finished } = early;
+        let traffic = &session.router.traffic;
+        let pump = Pump::new(Side::Server, stream, &mut self.lane, &mut keys, traffic);
+        let pump = if finished { pump.receiving_ended() } else { pump };
+        let end = pump.run().await?;
+        if end != FlowEnd::Complete {
+            self.shared.refusals.reset();
+            trace!(%target, ?end, "flow aborted");
+        }
+        Ok(())
+    }
+
+    /// Room for the flow, if it is to be taken.
+    fn admit(
+        &self,
+        session: &ServerSession,
+        open: &Open,
+        taken: bool,
+    ) -> Result<FlowPermit, ResetReason> {
+        if !taken {
+            return Err(ResetReason::Stale);
+        }
+        if let Some(old) = open.instead_of
+            && session.take_flow(old) != Verdict::Fresh
+        {
+            return Err(ResetReason::AlreadyOpen);
+        }
+        session.router.admit_flow(self.shared.clock.now()).map_err(|refusal| {
+            debug!(router = session.router.name(), %refusal, "flow refused");
+            self.shared.refusals.limit(&refusal);
+            ResetReason::TooMany
+        })
+    }
+
+    async fn refuse(&mut self, keys: &mut FlowKeys, reason: ResetReason) -> Result<(), LaneEnd> {
+        self.lane.queue_record(&mut keys.seal, RecordType::Reset, &[reason as u8]);
+        Ok(self.done(keys).await?)
+    }
+
+    async fn done(&mut self, keys: &mut FlowKeys) -> Result<(), LaneFault> {
+        self.lane.queue_record(&mut keys.seal, RecordType::Done, &[]);
+        self.lane.flush().await
+    }
+
+    /// Connects to the target, while taking what the client sends meanwhile.
+    async fn connect(
+        &mut self,
+        target: &Target,
+        keys: &mut FlowKeys,
+    ) -> Result<Connecting, LaneEnd> {
+        let shared = Arc::clone(&self.shared);
+        let mut connect = std::pin::pin!(shared.egress.connect(target));
+        let mut early = Vec::new();
+        let mut finished = false;
+        let stream = loop {
+            // The first flow of a lane is often whole in the buffer already, but the connection
+            // must not wait for it.
+            tokio::select! {
+                biased;
+                connected = &mut connect => match connected {
+                    Ok(stream) => break stream,
+                    Err(error) => return Ok(Connecting::Failed(error)),
+                },
+                frame = self.lane.frame(), if early.len() < EARLY_BYTES => {
+                    let frame = frame?;
+                    match frame.kind {
+                        FrameKind::LaneRecord => {
+                            self.lane.handle_lane_record(&frame)?;
+                            self.lane.flush().await?;
+                        }
+                        FrameKind::Record => {
+                            let bytes = self.lane.frame_bytes(&frame);
+                            let record = frame.open(&mut keys.open, bytes)?;
+                            match record.kind {
+                                RecordType::Data if !finished => {
+                                    early.extend_from_slice(record.payload);
+                                }
+                                RecordType::Fin if !finished => finished = true,
+                                RecordType::Reset => {
+                                    self.lane.consume(&frame);
+                                    return Ok(Connecting::Aborted);
+                                }
+                                _ => return Err(LaneError::Unexpected.into()),
+                            }
+                            self.lane.consume(&frame);
+                        }
+                        FrameKind::Open | FrameKind::Handshake => {
+                            return Err(LaneError::Unexpected.into());
+                        }
+                    }
+                }
+            }
+        };
+        let mut rest = early.as_slice();
+        while !rest.is_empty() {
+            let sent = match stream.try_write(rest) {
+                Ok(n) => n,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    stream.writable().await.map(|()| 0).unwrap_or(0)
+                }
+                // Reading the socket tells the same, and the pump passes it on.
+                Err(_) => break,
+            };
+            rest = &rest[sent..];
+        }
+        if finished {
+            let _ = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+        }
+        Ok(Connecting::Connected(Early { target: stream, finished }))
+    }
+}
+
+/// Returns when the server is stopping.
+async fn told(stopping: &mut tokio::sync::watch::Receiver<bool>) {
+    // A dropped sender is a stop as well.
+    let _ = stopping.wait_for(|&stopping| stopping).await;
+}
+
+struct NewFlow {
+    session: Arc<ServerSession>,
+    keys: FlowKeys,
+    open: Open,
+    taken: bool,
+}
+
+enum Connecting {
+    Connected(Early),
+    Failed(EgressError),
+    Aborted,
+}
+
+/// A connected target, which has what the client sent until then.
+struct Early {
+    target: TcpStream,
+    /// The client has ended its direction.
+    finished: bool,
+}
+
+fn reset_reason(error: &EgressError) -> ResetReason {
+    match error {
+        EgressError::Refused => ResetReason::Refused,
+        EgressError::Unreachable | EgressError::NoRoute => ResetReason::Unreachable,
+        EgressError::TimedOut => ResetReason::TimedOut,
+        EgressError::Denied(_) => ResetReason::Denied,
+        EgressError::NameNotFound => ResetReason::NameNotFound,
+        EgressError::NameFailure => ResetReason::NameFailure,
+        EgressError::TooMany => ResetReason::TooMany,
+        EgressError::Other(_) => ResetReason::Internal,
+    }
+}

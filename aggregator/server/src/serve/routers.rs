@@ -1,0 +1,175 @@
+//! The routers that are being served: their permits and figures, and their end when they are
+//! removed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tracing::info;
+use wanbond_proto::Time;
+use wanbond_proto::crypto::aead::Suite;
+use wanbond_proto::keys::{PresharedKey, PublicKey};
+use wanbond_relay::Traffic;
+
+use crate::directory::{Directory, RouterEntry};
+use crate::limits::{Budget, FlowPermit, LanePermit, Refusal, RouterBudget};
+
+/// Addresses shown of a router: its WANs', and a few that it had before.
+const ADDRESSES: usize = 16;
+
+/// All routers that have been seen since the start and are still admitted.
+pub(crate) struct LiveRouters {
+    directory: Arc<Directory>,
+    budget: Arc<Budget>,
+    live: Mutex<HashMap<PublicKey, Arc<LiveRouter>>>,
+}
+
+impl LiveRouters {
+    pub(crate) fn new(directory: Arc<Directory>, budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { directory, budget, live: Mutex::default() })
+    }
+
+    /// The router with this key, if it is admitted.
+    pub(crate) fn get(&self, key: &PublicKey) -> Option<Arc<LiveRouter>> {
+        let entry = self.directory.admit(key)?;
+        let mut live = lock(&self.live);
+        if let Some(router) = live.get(key).filter(|router| router.is_admitted()) {
+            return Some(Arc::clone(router));
+        }
+        let budget = self.budget.router(*key, entry.limits);
+        let router = Arc::new(LiveRouter::new(entry, budget));
+        live.insert(*key, Arc::clone(&router));
+        Some(router)
+    }
+
+    /// Whether the directory has the key, even if disabled.
+    pub(crate) fn is_known(&self, key: &PublicKey) -> bool {
+        self.directory.snapshot().get(key).is_some()
+    }
+
+    /// The router with this key, if it has been seen.
+    pub(crate) fn seen(&self, key: &PublicKey) -> Option<Arc<LiveRouter>> {
+        lock(&self.live).get(key).cloned()
+    }
+
+    /// Ends what belongs to routers that are no longer admitted, whenever the directory changes.
+    pub(crate) async fn follow_directory(&self, changed: impl Fn()) {
+        let mut changes = self.directory.subscribe();
+        while changes.changed().await.is_ok() {
+            lock(&self.live).retain(|key, router| {
+                if !self.directory.still_admits(&router.entry) {
+                    info!(router = router.name(), "router removed or disabled: its sessions end");
+                    router.revoked.send_replace(true);
+                    return false;
+                }
+                if let Some(now) = self.directory.admit(key) {
+                    router.budget.set_limits(now.limits);
+                }
+                true
+            });
+            changed();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard stays valid after any panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One router, alive.
+pub(crate) struct LiveRouter {
+    entry: Arc<RouterEntry>,
+    budget: Arc<RouterBudget>,
+    revoked: watch::Sender<bool>,
+    pub(crate) traffic: Traffic,
+    pub(crate) flows_total: AtomicUsize,
+    standing: Mutex<Standing>,
+}
+
+/// What is shown of a router.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    pub(crate) connected: bool,
+    pub(crate) since: Option<Time>,
+    pub(crate) addresses: BTreeSet<IpAddr>,
+}
+
+impl LiveRouter {
+    fn new(entry: Arc<RouterEntry>, budget: Arc<RouterBudget>) -> Self {
+        Self {
+            entry,
+            budget,
+            revoked: watch::Sender::new(false),
+            traffic: Traffic::default(),
+            flows_total: AtomicUsize::new(0),
+            standing: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.entry.name
+    }
+
+    pub(crate) fn preshared_key(&self) -> &PresharedKey {
+        &self.entry.psk
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        !*self.revoked.borrow()
+    }
+
+    /// Returns when the router is no longer admitted.
+    pub(crate) async fn revoked(&self) {
+        // The sender lives in `self`.
+        let _ = self.revoked.subscribe().wait_for(|&revoked| revoked).await;
+    }
+
+    pub(crate) fn admit_lane(&self) -> Result<LanePermit, Refusal> {
+        self.budget.lane()
+    }
+
+    pub(crate) fn admit_flow(&self, now: Time) -> Result<FlowPermit, Refusal> {
+        let permit = self.budget.flow(now)?;
+        self.flows_total.fetch_add(1, Ordering::Relaxed);
+        Ok(permit)
+    }
+
+    pub(crate) fn budget(&self) -> &RouterBudget {
+        &self.budget
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        lock(&self.standing).clone()
+    }
+
+    pub(crate) fn session_began(&self, now: Time, suite: Suite, source: SocketAddr) {
+        let mut standing = lock(&self.standing);
+        if !standing.connected {
+            standing.connected = true;
+            standing.since = Some(now);
+            info!(router = self.name(), %source, cipher = suite.name(), "router connected");
+        }
+    }
+
+    pub(crate) fn session_ended(&self, now: Time) {
+        let mut standing = lock(&self.standing);
+        standing.connected = false;
+        standing.since = Some(now);
+        standing.addresses.clear();
+    }
+
+    /// Something authentic came from this address.
+    pub(crate) fn seen_at(&self, source: SocketAddr) {
+        let mut standing = lock(&self.standing);
+        let ip = source.ip().to_canonical();
+        if !standing.addresses.contains(&ip) {
+            if standing.addresses.len() == ADDRESSES {
+                standing.addresses.pop_first();
+            }
+            standing.addresses.insert(ip);
+        }
+    }
+}
