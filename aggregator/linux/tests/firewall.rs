@@ -77,10 +77,11 @@ fn lan_connections_are_taken_and_know_where_they_were_going() {
             assert_eq!(from.port(), near.local_addr().unwrap().port());
         }
         // On listeners of one family too.
-        drop(listener);
         for (at, to) in [("0.0.0.0", "203.0.113.5:80"), ("[::]", "[2001:db8:5::5]:443")] {
             let options = ListenOptions { v6_only: true, ..ListenOptions::default() };
-            let listener = listen(format!("{at}:{port}").parse().unwrap(), &options).unwrap();
+            // On a port of its own: a process just forked by another test may still hold the last.
+            let listener = listen(format!("{at}:0").parse().unwrap(), &options).unwrap();
+            redirect(listener.local_addr().unwrap().port()).apply().await.unwrap();
             let _near = world.connect(&world.lan, to).await.unwrap();
             let (far, _) = listener.accept().await.unwrap();
             assert_eq!(original_dst(&far).unwrap(), to.parse().unwrap());
