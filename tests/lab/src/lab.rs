@@ -1,11 +1,14 @@
 //! The lab itself: builds what a scenario describes, and takes it down.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::runtime::Runtime;
 
+use crate::daemon::{Router, RouterNode, Server, ServerNode, tail};
 use crate::emulator::{Direction, Emulator, mix};
 use crate::error::LabError;
 use crate::ns::Namespace;
@@ -22,6 +25,7 @@ use crate::wan::{Wan, WanState, open_tun};
 #[derive(Debug)]
 pub struct Lab {
     // In the order they must go: daemons first, then what they stand on.
+    server: ServerNode,
     routers: Vec<RouterNode>,
     emulator: Emulator,
     wans: Vec<WanState>,
@@ -30,29 +34,8 @@ pub struct Lab {
     origin: Arc<Stats>,
     runtime: Option<Runtime>,
     dir: LabDir,
+    log_dir: PathBuf,
     scenario: Scenario,
-}
-
-#[derive(Debug)]
-pub(crate) struct RouterNode {
-    pub(crate) ns: Namespace,
-    pub(crate) lan: Vec<Namespace>,
-}
-
-/// A router of a lab.
-#[derive(Debug, Clone, Copy)]
-pub struct Router<'a> {
-    pub(crate) lab: &'a Lab,
-    pub(crate) index: usize,
-    pub(crate) node: &'a RouterNode,
-}
-
-impl<'a> Router<'a> {
-    /// Its namespace.
-    #[must_use]
-    pub const fn ns(&self) -> &'a Namespace {
-        &self.node.ns
-    }
 }
 
 impl Lab {
@@ -65,6 +48,10 @@ impl Lab {
         scenario.check()?;
         let dir = LabDir::create()
             .map_err(|source| LabError::File { path: std::env::temp_dir(), source })?;
+        let log_dir = std::env::var_os("WANBOND_LAB_LOGS")
+            .map_or_else(|| dir.path().to_owned(), |logs| Path::new(&logs).join(dir.id()));
+        std::fs::create_dir_all(&log_dir)
+            .map_err(|source| LabError::File { path: log_dir.clone(), source })?;
         let emulator = Emulator::start()?;
         let inet = namespace("inet", &[topology::FORWARDING, topology::INET])?;
         let vps = namespace("vps", &[topology::FORWARDING])?;
@@ -86,6 +73,7 @@ impl Lab {
             .map(|(index, spec)| build_router(index, spec, &scenario.wan))
             .collect::<Result<Vec<_>, _>>()?;
         let mut lab = Self {
+            server: ServerNode::default(),
             routers,
             emulator,
             wans: Vec::new(),
@@ -94,6 +82,7 @@ impl Lab {
             origin,
             runtime: Some(runtime),
             dir,
+            log_dir,
             scenario: scenario.clone(),
         };
         for (index, spec) in scenario.wan.iter().enumerate() {
@@ -113,6 +102,13 @@ impl Lab {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where the daemons' logs are: in `WANBOND_LAB_LOGS`, where they stay, if that is set; else
+    /// in the lab's folder.
+    #[must_use]
+    pub fn log_dir(&self) -> &Path {
+        &self.log_dir
     }
 
     /// What it was built from.
@@ -152,6 +148,12 @@ impl Lab {
     #[must_use]
     pub fn router(&self, index: usize) -> Router<'_> {
         Router { lab: self, index, node: &self.routers[index] }
+    }
+
+    /// The server.
+    #[must_use]
+    pub const fn server(&self) -> Server<'_> {
+        Server { lab: self, node: &self.server }
     }
 
     /// The first router's LAN host, from 0.
@@ -217,13 +219,57 @@ impl Lab {
     /// # Errors
     /// When an event can't be applied.
     pub fn play(&self, time: Duration) -> Result<(), LabError> {
+        self.play_until(time, || false)
+    }
+
+    /// As [`Lab::play`], but ends within a tenth of a second of `stop` saying so.
+    ///
+    /// # Errors
+    /// When an event can't be applied.
+    pub fn play_until(&self, time: Duration, stop: impl Fn() -> bool) -> Result<(), LabError> {
         let start = Instant::now();
+        let sleep_until = |at: Duration| {
+            while !stop() {
+                let left = at.saturating_sub(start.elapsed());
+                if left.is_zero() {
+                    return true;
+                }
+                std::thread::sleep(left.min(Duration::from_millis(100)));
+            }
+            false
+        };
         for (at, event) in self.scenario.timeline(time) {
-            std::thread::sleep(at.saturating_sub(start.elapsed()));
+            if !sleep_until(at) {
+                return Ok(());
+            }
             self.apply(event)?;
         }
-        std::thread::sleep(time.saturating_sub(start.elapsed()));
+        sleep_until(time);
         Ok(())
+    }
+
+    /// For the reader of a failed test.
+    fn show_logs(&self) {
+        let logs = std::fs::read_dir(&self.log_dir).into_iter().flatten().flatten();
+        for path in logs.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "log")) {
+            eprintln!("--- end of {} ---\n{}", path.display(), tail(&path, 60));
+        }
+    }
+
+    /// Ends every process that is still in one of the lab's namespaces: daemons, and what tests
+    /// and people have started there. While the lab holds them, the namespaces' numbers are its
+    /// own, so nobody else's process can be meant.
+    fn end_strays(&self) {
+        let ours: Vec<_> = self.namespaces().filter_map(|ns| std::fs::read_link(ns.path()).ok()).collect();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let ns = std::fs::read_link(entry.path().join("ns/net"));
+            if ns.is_ok_and(|ns| ours.contains(&ns)) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 
     fn build_wan(&self, index: usize, spec: &WanSpec) -> Result<WanState, LabError> {
@@ -280,7 +326,7 @@ fn build_router(index: usize, spec: &RouterSpec, wans: &[WanSpec]) -> Result<Rou
     if !mine.is_empty() {
         ns.nft(&topology::router_nft(&mine))?;
     }
-    Ok(RouterNode { ns, lan })
+    Ok(RouterNode { ns, lan, state: Mutex::default() })
 }
 
 fn namespace(name: &str, settings: &[&[(&str, &str)]]) -> Result<Namespace, LabError> {
@@ -295,6 +341,10 @@ fn namespace(name: &str, settings: &[&[(&str, &str)]]) -> Result<Namespace, LabE
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        self.end_strays();
         if let Some(runtime) = self.runtime.take() {
             // Waiting is not allowed where a test's own runtime runs, nor needed.
             runtime.shutdown_background();
