@@ -300,7 +300,10 @@ mod tests {
     #[test]
     fn errors_say_what_is_wrong() {
         assert_eq!("hello".parse::<PairingCode>(), Err(PairingError::NotACode));
-        assert_eq!("wanbond2:AAAA".parse::<PairingCode>(), Err(PairingError::OtherFormat("2".into())));
+        assert_eq!(
+            "wanbond2:AAAA".parse::<PairingCode>(),
+            Err(PairingError::OtherFormat("2".into()))
+        );
         assert_eq!("wanbond1:ä".parse::<PairingCode>(), Err(PairingError::NotBase64));
         let none = PairingCode { endpoints: vec![], ..code() };
         assert_eq!(none.to_string().parse::<PairingCode>(), Err(PairingError::NoEndpoint));
@@ -313,7 +316,20 @@ mod tests {
         assert_eq!(ok("198.51.100.1:99"), "198.51.100.1:99");
         assert_eq!(ok("2001:db8::1"), "[2001:db8::1]:65101");
         assert_eq!(ok("[2001:db8::1]"), "[2001:db8::1]:65101");
-        for bad in ["", ":1", "a b", "host:", "host:0", "host:65536", "[::1", "[x]:1", "1.2.3", "-a.b", "a..b", "[::1]x"] {
+        for bad in [
+            "",
+            ":1",
+            "a b",
+            "host:",
+            "host:0",
+            "host:65536",
+            "[::1",
+            "[x]:1",
+            "1.2.3",
+            "-a.b",
+            "a..b",
+            "[::1]x",
+        ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
     }

@@ -226,6 +226,11 @@ impl WanHealth {
         Some(number)
     }
 
+    /// The ping could not be sent at all, for a reason that is not the WAN's.
+    pub fn withdraw(&mut self, number: u32) {
+        self.in_flight.retain(|ping| ping.number != number);
+    }
+
     /// The answer to a ping has come.
     pub fn handle_pong(&mut self, now: Time, number: u32) {
         let Some(place) = self.in_flight.iter().position(|ping| ping.number == number) else {

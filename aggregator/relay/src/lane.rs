@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use thiserror::Error;
@@ -83,7 +83,7 @@ impl Piece {
 
 /// A connection that carries frames. Bytes wait in it only while the peer or this end is busy.
 pub struct LaneStream {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     pool: Arc<BufferPool>,
     rx: Piece,
     tx: Piece,
@@ -103,7 +103,7 @@ impl LaneStream {
     #[must_use]
     pub fn new(stream: TcpStream, pool: Arc<BufferPool>) -> Self {
         Self {
-            stream,
+            stream: Arc::new(stream),
             pool,
             rx: Piece::default(),
             tx: Piece::default(),
@@ -117,8 +117,14 @@ impl LaneStream {
 
     /// The connection.
     #[must_use]
-    pub const fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// The connection, for those who look at it from time to time without keeping it open.
+    #[must_use]
+    pub fn watch(&self) -> Weak<TcpStream> {
+        Arc::downgrade(&self.stream)
     }
 
     /// Sets the keys of lane records, from the lane's Hello.

@@ -73,8 +73,7 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.pool.lent.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-        let mut free =
-            self.pool.free[self.class].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.pool.free[self.class].lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < KEPT[self.class] {
             free.push(std::mem::take(&mut self.bytes));
         }

@@ -260,9 +260,10 @@ impl<'a> Pump<'a> {
                 }
             }
             RecordType::Reset => {
-                let reason = record.payload.first().map_or(ResetReason::Internal, |&byte| {
-                    ResetReason::from_byte(byte)
-                });
+                let reason = record
+                    .payload
+                    .first()
+                    .map_or(ResetReason::Internal, |&byte| ResetReason::from_byte(byte));
                 if let Some(plain) = self.plain.take() {
                     abort(plain);
                 }

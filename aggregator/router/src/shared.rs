@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
-use wanbond_control::{Event, EventKind, EventLog};
 use wanbond_control::words::{MptcpState, Role, ServerState, TcpMode};
+use wanbond_control::{Event, EventKind, EventLog};
 use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::datagram::PathId;
@@ -21,7 +21,7 @@ use crate::link::{LinkHint, ServerAddresses, Sessions};
 
 /// A WAN as those see it who choose one: a snapshot, replaced as a whole on every change.
 #[derive(Clone)]
-pub struct WanView {
+pub(crate) struct WanView {
     /// Its path in the session.
     pub path: PathId,
     /// Its name in the configuration.
@@ -30,6 +30,8 @@ pub struct WanView {
     pub role: Role,
     /// Whether it is used.
     pub state: State,
+    /// What becomes of MPTCP over it.
+    pub mptcp: MptcpState,
     /// Smoothed RTT, if known.
     pub srtt: Option<Duration>,
     /// Its addresses that have a way out, IPv4 first, and the UDP socket bound to each.
@@ -38,7 +40,7 @@ pub struct WanView {
 
 /// A WAN's address with the UDP socket bound to it.
 #[derive(Clone)]
-pub struct WanSocket {
+pub(crate) struct WanSocket {
     /// The WAN's own address.
     pub source: IpAddr,
     /// Bound to it and to the device.
@@ -48,13 +50,13 @@ pub struct WanSocket {
 impl WanView {
     /// Whether it has an address and a gateway.
     #[must_use]
-    pub fn is_linked(&self) -> bool {
+    pub(crate) fn is_linked(&self) -> bool {
         !self.sockets.is_empty()
     }
 }
 
 /// What lanes tell about WANs.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum WanEvidence {
     /// A pong came.
     Pong { path: PathId, number: u32, observed: Option<std::net::SocketAddr> },
@@ -66,7 +68,7 @@ pub(crate) enum WanEvidence {
 
 /// Figures that only grow, as the status shows them.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     pub(crate) flows_active: AtomicUsize,
     pub(crate) flows_total: AtomicUsize,
     pub(crate) flows_mptcp: AtomicUsize,
@@ -95,7 +97,7 @@ pub(crate) struct ServerStanding {
 }
 
 /// What the daemon's tasks share.
-pub struct Shared {
+pub(crate) struct Shared {
     /// The daemon's clock.
     pub clock: Clock,
     /// Buffers of all flows.
@@ -181,13 +183,13 @@ impl Shared {
     }
 
     /// Notes where the server stands; `true` if that is news.
-    pub(crate) fn set_server_state(&self, state: ServerState, why: String) -> bool {
+    pub(crate) fn set_server_state(&self, state: ServerState, why: &str) -> bool {
         let since = self.clock.now();
         let news = self.standing.send_if_modified(|standing| {
             let news = standing.state != state || standing.why != why;
             if news {
                 let since = if standing.state == state { standing.since } else { since };
-                *standing = ServerStanding { state, since, why: why.clone() };
+                *standing = ServerStanding { state, since, why: why.to_owned() };
             }
             news
         });

@@ -114,7 +114,7 @@ impl Config {
             ports,
             listen: file.listen,
             // Ten seconds let pages finish and don't hold up a reboot.
-            drain: Duration::from_secs(file.drain.unwrap_or(10).min(3600)),
+            drain: Duration::from_secs(file.drain.unwrap_or(1).min(3600)),
             egress: file.egress.check()?,
             limits: file.limits,
         })

@@ -144,12 +144,7 @@ impl Sequence {
 
     fn from_secret(suite: Suite, secret: [u8; 32]) -> Self {
         let prk = kdf::prk(&secret);
-        Self {
-            key: AeadKey::derive(suite, &prk, &[b"key"]),
-            suite,
-            ratchet: secret,
-            next: 0,
-        }
+        Self { key: AeadKey::derive(suite, &prk, &[b"key"]), suite, ratchet: secret, next: 0 }
     }
 
     fn take_number(&mut self) -> u64 {

@@ -46,11 +46,11 @@ mod tests {
     /// RFC 5869 appendix A.1.
     #[test]
     fn known_answer() {
-        let prk = super::extract(
-            &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
-            &[0x0b; 22],
+        let prk = super::extract(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], &[0x0b; 22]);
+        let okm: [u8; 42] = super::expand(
+            &prk,
+            &[&[0xf0, 0xf1, 0xf2, 0xf3, 0xf4], &[0xf5, 0xf6, 0xf7, 0xf8, 0xf9]],
         );
-        let okm: [u8; 42] = super::expand(&prk, &[&[0xf0, 0xf1, 0xf2, 0xf3, 0xf4], &[0xf5, 0xf6, 0xf7, 0xf8, 0xf9]]);
         let hex: String = okm.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,

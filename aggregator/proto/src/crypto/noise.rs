@@ -248,7 +248,10 @@ mod tests {
     use super::*;
 
     fn hex(text: &str) -> Vec<u8> {
-        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+        (0..text.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
+            .collect()
     }
 
     fn key(text: &str) -> [u8; 32] {
@@ -290,7 +293,9 @@ mod tests {
         assert_eq!(n, payload.len() + MESSAGE_1_OVERHEAD);
         assert_eq!(
             wire[..n],
-            hex("ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c79442ec9b09893d0f510791784c10cbc959f25b1766e0def6e301d14fbca1c7790ac829b8b3674f5f649a5f0e98479662cbfbf2b2c47cd4b09fcd266cd29d7cb675f1808849707847840f6d178ec4d3733aa")
+            hex(
+                "ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c79442ec9b09893d0f510791784c10cbc959f25b1766e0def6e301d14fbca1c7790ac829b8b3674f5f649a5f0e98479662cbfbf2b2c47cd4b09fcd266cd29d7cb675f1808849707847840f6d178ec4d3733aa"
+            )
         );
         let n = server.read_message(&wire[..n], &mut plain).unwrap();
         assert_eq!(plain[..n], payload);
@@ -301,7 +306,9 @@ mod tests {
         assert_eq!(n, payload.len() + MESSAGE_2_OVERHEAD);
         assert_eq!(
             wire[..n],
-            hex("95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f1448088439a1b3cebf680b2c74217fcb5eba4ff58a9468cd90c4aca6194f57479b379a7")
+            hex(
+                "95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f1448088439a1b3cebf680b2c74217fcb5eba4ff58a9468cd90c4aca6194f57479b379a7"
+            )
         );
         let n = router.read_message(&wire[..n], &mut plain).unwrap();
         assert_eq!(plain[..n], payload);
@@ -309,9 +316,6 @@ mod tests {
             router.get_handshake_hash(),
             hex("8310f86394dc0dabb40beb8210031556db4403ab1202db7034c526232147a700")
         );
-        assert_eq!(
-            router.dangerously_get_raw_split(),
-            server.dangerously_get_raw_split()
-        );
+        assert_eq!(router.dangerously_get_raw_split(), server.dangerously_get_raw_split());
     }
 }

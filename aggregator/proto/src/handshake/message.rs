@@ -285,8 +285,7 @@ impl Answer {
 }
 
 /// The length of a Response.
-pub(super) const RESPONSE_LEN: usize =
-    RESPONSE_HEADER + MESSAGE_2_OVERHEAD + Answer::LEN + MAC_LEN;
+pub(super) const RESPONSE_LEN: usize = RESPONSE_HEADER + MESSAGE_2_OVERHEAD + Answer::LEN + MAC_LEN;
 const _: () = assert!(RESPONSE_LEN <= MIN_INIT, "an answer must not be longer than its cause");
 
 pub(super) fn prologue() -> &'static [u8] {

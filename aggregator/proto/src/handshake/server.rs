@@ -7,8 +7,8 @@ use snow::HandshakeState;
 
 use super::cookie::CookieJar;
 use super::message::{
-    Answer, Egress, HandshakeError, InitView, Notice, Offer, RESPONSE, RESPONSE_HEADER, VERSION, check, mac,
-    mac1_key, prologue,
+    Answer, Egress, HandshakeError, InitView, Notice, Offer, RESPONSE, RESPONSE_HEADER, VERSION,
+    check, mac, mac1_key, prologue,
 };
 use crate::Time;
 use crate::crypto::aead::Suite;

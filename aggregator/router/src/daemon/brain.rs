@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
-use wanbond_control::{Event, EventKind};
 use wanbond_control::words::{MptcpState, Role, ServerState, TcpMode, WhenServerDown};
+use wanbond_control::{Event, EventKind};
 use wanbond_linux::netstate::{NetState, Netlink};
 use wanbond_linux::owned::Journal;
 use wanbond_proto::Time;
@@ -52,11 +52,7 @@ pub(crate) struct Brain {
 }
 
 impl Brain {
-    pub(super) async fn new(
-        config: Config,
-        shared: Arc<Shared>,
-        journal: Journal,
-    ) -> Result<Self> {
+    pub(super) async fn new(config: Config, shared: Arc<Shared>, journal: Journal) -> Result<Self> {
         let netlink = Netlink::new().await.context("netlink")?;
         let kernel = Kernel::new(netlink.clone(), journal, config.globals.enabled).await;
         let mut brain = Self {
@@ -82,7 +78,8 @@ impl Brain {
         let now = self.shared.clock.now();
         let mut old = std::mem::take(&mut self.wans);
         for wan in &config.wans {
-            let kept = old.iter().position(|w| w.config.name == wan.name && w.config.link == wan.link);
+            let kept =
+                old.iter().position(|w| w.config.name == wan.name && w.config.link == wan.link);
             if let Some(place) = kept {
                 let mut kept = old.remove(place);
                 if kept.config.role != wan.role {
@@ -92,9 +89,7 @@ impl Brain {
                 self.wans.push(kept);
                 continue;
             }
-            let taken = |path: &PathId| {
-                self.wans.iter().chain(&old).any(|wan| wan.path == *path)
-            };
+            let taken = |path: &PathId| self.wans.iter().chain(&old).any(|wan| wan.path == *path);
             let free = (0..MAX_PATHS as u8).filter_map(PathId::new).find(|path| !taken(path));
             let Some(path) = free else {
                 warn!(wan = wan.name, limit = MAX_PATHS, "too many WANs, this one is left out");
@@ -138,7 +133,8 @@ impl Brain {
                 _ = sessions.changed() => {
                     // Whatever the paths are, the new session must be confirmed and they measured.
                     for wan in &self.wans {
-                        socket::ping(&shared, wan.path, &wan.sockets, u32::MAX);
+                        // Not one of the numbered: only to be heard of.
+                        let _ = socket::ping(&shared, wan.path, &wan.sockets, u32::MAX);
                     }
                     shared.lanes.wake();
                 }
@@ -168,7 +164,9 @@ impl Brain {
     fn direct_at(&self) -> Option<Instant> {
         let standing = self.shared.standing();
         let gone = standing.state != ServerState::Connected;
-        (gone && self.kernel.redirects() && self.config.globals.when_server_down == WhenServerDown::Direct)
+        (gone
+            && self.kernel.redirects()
+            && self.config.globals.when_server_down == WhenServerDown::Direct)
             .then(|| self.instant(standing.since + DIRECT_AFTER))
     }
 
@@ -212,12 +210,17 @@ impl Brain {
         }
         let now = self.shared.clock.now();
         for wan in &mut self.wans {
-            if let Some(number) = wan.health.handle_timeout(now) {
-                socket::ping(&self.shared, wan.path, &wan.sockets, number);
+            if let Some(number) = wan.health.handle_timeout(now)
+                && !socket::ping(&self.shared, wan.path, &wan.sockets, number)
+            {
+                wan.health.withdraw(number);
             }
-            let udp_answers =
-                wan.health.state() == State::Up && wan.health.reason() == Reason::Answers;
-            if wan.facts.is_ok() && !udp_answers && now >= wan.next_tcp_try {
+            // A lane over the WAN tells whether TCP gets through where UDP does not, and what
+            // becomes of MPTCP there.
+            let known = wan.health.state() == State::Up
+                && wan.health.reason() == Reason::Answers
+                && wan.mptcp != MptcpState::Unknown;
+            if wan.facts.is_ok() && !known && now >= wan.next_tcp_try {
                 wan.next_tcp_try = now + TCP_TRY_EVERY;
                 tokio::spawn(crate::lanes::try_wan(Arc::clone(&self.shared), wan.view()));
             }
@@ -288,11 +291,8 @@ impl Brain {
             return;
         }
         // Routes come first: sockets are of use only with them.
-        let facts: Vec<_> = self
-            .wans
-            .iter()
-            .map(|wan| Facts::find(&self.net, wan.config.link.name()))
-            .collect();
+        let facts: Vec<_> =
+            self.wans.iter().map(|wan| Facts::find(&self.net, wan.config.link.name())).collect();
         let wanted = self.wanted(&facts);
         if !self.kernel.apply(&wanted).await {
             self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);

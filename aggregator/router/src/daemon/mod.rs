@@ -24,7 +24,9 @@ use wanbond_control::ROUTER_SOCKET;
 use wanbond_control::{Event, EventKind};
 use wanbond_linux::control_socket;
 use wanbond_linux::owned::{Journal, Owner, cleanup};
-use wanbond_linux::socket::{ListenOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit};
+use wanbond_linux::socket::{
+    ListenOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit,
+};
 use wanbond_proto::handshake::RouterIdentity;
 use wanbond_relay::{BufferPool, Clock, fast_suites};
 
@@ -156,7 +158,7 @@ async fn run_with(
         tasks.spawn(lanes::keep_warm(Arc::clone(&shared)));
         if let Some(server) = server {
             let identity = RouterIdentity::from_code(&server.code);
-            tasks.spawn(link::keep_resolved(Arc::clone(&shared), server.code.endpoints.clone()));
+            tasks.spawn(link::keep_resolved(Arc::clone(&shared), server.code.endpoints));
             tasks.spawn(link::run(Arc::clone(&shared), identity, link_in));
         }
     } else {

@@ -10,7 +10,7 @@ use wanbond_proto::Time;
 use wanbond_proto::wan::State;
 
 use super::brain::Brain;
-use crate::shared::read;
+use crate::shared::{WanSocket, read};
 use crate::wan::Wan;
 
 /// Events shown with the status; all that are kept can be asked for.
@@ -26,7 +26,7 @@ impl Brain {
         }
         let shared = &self.shared;
         let counters = &shared.counters;
-        let lanes = shared.lanes_by_path();
+        let lanes = shared.lanes.subflows_by_address();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: shared.uptime_s(),
@@ -43,7 +43,10 @@ impl Brain {
             wans: self
                 .wans
                 .iter()
-                .map(|wan| wan_status(wan, lanes.get(&wan.path.number()).copied().unwrap_or(0)))
+                .map(|wan| {
+                    let own = |s: &WanSocket| lanes.get(&s.source).copied().unwrap_or(0);
+                    wan_status(wan, wan.sockets.iter().map(own).sum())
+                })
                 .collect(),
             lanes: LanePool {
                 idle: shared.lanes.idle() as u32,
@@ -115,7 +118,12 @@ fn wan_status(wan: &Wan, lanes: u32) -> WanStatus {
         state: wan.state(),
         since_s: seconds(wan.health.since()),
         why: if wan.role == Role::Off { String::new() } else { wan.why() },
-        addresses: facts.map(|f| f.sources()).into_iter().flatten().map(|a| a.to_string()).collect(),
+        addresses: facts
+            .map(|f| f.sources())
+            .into_iter()
+            .flatten()
+            .map(|a| a.to_string())
+            .collect(),
         gateways: facts
             .map(|f| f.ways.iter().filter_map(|w| w.gateway).map(|g| g.to_string()).collect())
             .unwrap_or_default(),

@@ -55,12 +55,25 @@ pub(super) struct Opened {
 
 /// What one attempt came to.
 enum Attempt {
-    Connected { lane: BusyLane, keys: FlowKeys },
+    Connected {
+        lane: BusyLane,
+        keys: FlowKeys,
+    },
     /// The target, or the server's rules, said no.
-    Refused { reason: ResetReason, lane: BusyLane, keys: FlowKeys },
+    Refused {
+        reason: ResetReason,
+        lane: BusyLane,
+        keys: FlowKeys,
+    },
     /// The lane failed, or the server did not take the flow: try another.
-    Again { taken: Taken },
-    Client { error: io::Error, lane: BusyLane, keys: FlowKeys },
+    Again {
+        taken: Taken,
+    },
+    Client {
+        error: io::Error,
+        lane: BusyLane,
+        keys: FlowKeys,
+    },
     Fault(LaneFault),
 }
 

@@ -41,7 +41,9 @@ pub(super) fn candidates(wans: &[WanView]) -> Vec<WanView> {
             Role::Overflow => 1,
             Role::Backup | Role::Off => 2,
         };
-        (life, role, wan.srtt.unwrap_or(Duration::MAX))
+        // On a WAN that strips MPTCP a lane would be alone there.
+        let stripped = wan.mptcp == MptcpState::Stripped;
+        (life, role, stripped, wan.srtt.unwrap_or(Duration::MAX))
     });
     usable
 }
@@ -88,7 +90,8 @@ async fn open_over(shared: Arc<Shared>, wan: WanView) -> io::Result<Lane> {
     } else {
         MptcpState::Stripped
     };
-    if shared.tcp == TcpMode::Mptcp && matches!(mptcp, MptcpState::Stripped | MptcpState::Unsupported)
+    if shared.tcp == TcpMode::Mptcp
+        && matches!(mptcp, MptcpState::Stripped | MptcpState::Unsupported)
     {
         return Err(io::Error::other(
             "MPTCP does not get through, and the configuration allows nothing else",
@@ -98,14 +101,7 @@ async fn open_over(shared: Arc<Shared>, wan: WanView) -> io::Result<Lane> {
     let flow = session.next_flow_id();
     session.with(|s| lane.queue_hello(s, flow));
     lane.flush().await.map_err(io::Error::other)?;
-    Ok(Lane {
-        stream: lane,
-        path: wan.path,
-        mptcp,
-        opened: shared.clock.now(),
-        reused: false,
-        session: session.remote_index(),
-    })
+    Ok(Lane { stream: lane, path: wan.path, mptcp, opened: shared.clock.now(), reused: false })
 }
 
 /// Opens a lane over the best WAN that answers.
@@ -151,10 +147,7 @@ pub(super) async fn open(shared: &Arc<Shared>) -> io::Result<Lane> {
 
 /// Opens a lane over exactly this WAN and waits until the server has answered on it: the lane is
 /// then warm, and the WAN known to work.
-pub(super) async fn open_warm(
-    shared: &Arc<Shared>,
-    wan: Option<WanView>,
-) -> io::Result<Lane> {
+pub(super) async fn open_warm(shared: &Arc<Shared>, wan: Option<WanView>) -> io::Result<Lane> {
     let started = Instant::now();
     let mut lane = match wan {
         Some(wan) => open_over(Arc::clone(shared), wan).await?,
@@ -164,11 +157,8 @@ pub(super) async fn open_warm(
     ready.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     // A connect and a question: two round trips.
     let rtt = started.elapsed() / 2;
-    let _ = shared.evidence.try_send(WanEvidence::LaneUp {
-        path: lane.path,
-        rtt,
-        mptcp: lane.mptcp,
-    });
+    let _ =
+        shared.evidence.try_send(WanEvidence::LaneUp { path: lane.path, rtt, mptcp: lane.mptcp });
     Ok(lane)
 }
 

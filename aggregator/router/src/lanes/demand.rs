@@ -45,11 +45,6 @@ impl Demand {
         // One more than was needed, so that the next flow finds one while the last is being opened.
         (self.peak + 1).clamp(LEAST, MOST)
     }
-
-    /// When [`Self::target`] may be lower; `None` if it is as low as it gets.
-    pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        (self.peak + 1 > LEAST).then(|| self.halved + HALF_LIFE)
-    }
 }
 
 #[cfg(test)]
@@ -66,7 +61,6 @@ mod tests {
         assert_eq!(demand.target(Time::from_millis(1100)), 21);
         assert_eq!(demand.target(Time::from_millis(22_000)), 11);
         assert_eq!(demand.target(Time::from_millis(600_000)), LEAST);
-        assert_eq!(demand.poll_timeout(), None);
     }
 
     #[test]

@@ -13,11 +13,11 @@ use wanbond_proto::Time;
 use wanbond_proto::datagram::PathId;
 use wanbond_relay::LaneStream;
 
-pub use pool::LanePool;
+pub(crate) use pool::LanePool;
 pub(crate) use pool::{BusyLane, LaneUnavailable, keep_warm, try_wan};
 
 /// A lane of the router.
-pub struct Lane {
+pub(crate) struct Lane {
     pub(crate) stream: LaneStream,
     /// The path of its first subflow.
     pub(crate) path: PathId,
@@ -25,6 +25,4 @@ pub struct Lane {
     pub(crate) opened: Time,
     /// It has carried a flow before.
     pub(crate) reused: bool,
-    /// The session of its Hello, by the server's index: how the server knows the lane.
-    pub(crate) session: u32,
 }

@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, trace};
 use wanbond_control::words::MptcpState;
-use wanbond_linux::socket::mptcp_info;
+use wanbond_linux::socket::{mptcp_info, subflows};
 use wanbond_proto::wan::State;
-use wanbond_relay::LaneStream;
 
+use super::Lane;
 use super::connect::{NotReady, open, open_warm};
 use super::demand::Demand;
-use super::Lane;
 use crate::link::LinkHint;
 use crate::shared::{Shared, count};
 
@@ -41,12 +42,14 @@ pub(crate) struct LaneUnavailable(#[from] io::Error);
 
 /// The idle lanes, and figures on all of them.
 #[derive(Default)]
-pub struct LanePool {
+pub(crate) struct LanePool {
     idle: Mutex<Vec<Lane>>,
     demand: Mutex<Demand>,
     /// Tells the keeper that a lane was taken, or that WANs or the session changed.
     changed: Notify,
     busy: Mutex<BTreeMap<u8, u32>>,
+    /// Every lane's connection, to be looked at.
+    all: Mutex<Vec<Weak<TcpStream>>>,
     pub(crate) opened: AtomicUsize,
     pub(crate) reused: AtomicUsize,
     pub(crate) failed: AtomicUsize,
@@ -129,6 +132,30 @@ impl LanePool {
         lock(&self.demand).target(shared.clock.now())
     }
 
+    /// A lane was opened.
+    fn note_opened(&self, lane: &Lane) {
+        count(&self.opened);
+        let mut all = lock(&self.all);
+        if all.len() == all.capacity() {
+            all.retain(|stream| stream.strong_count() > 0);
+        }
+        all.push(lane.stream.watch());
+    }
+
+    /// How many lanes have a subflow from each local address. Asks the kernel about every lane.
+    pub(crate) fn subflows_by_address(&self) -> BTreeMap<IpAddr, u32> {
+        let mut counts = BTreeMap::new();
+        let lanes: Vec<_> = lock(&self.all).iter().filter_map(Weak::upgrade).collect();
+        for lane in lanes {
+            let joined = subflows(&*lane).unwrap_or_default();
+            let plain = if joined.is_empty() { lane.local_addr().ok() } else { None };
+            for address in joined.iter().map(|subflow| subflow.local).chain(plain) {
+                *counts.entry(address.ip().to_canonical()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
     /// Lanes by the path they were opened on.
     pub(crate) fn by_path(&self) -> BTreeMap<u8, u32> {
         let mut counts = lock(&self.busy).clone();
@@ -204,7 +231,7 @@ impl LanePool {
         let lane = timeout_at(deadline, open(shared))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        count(&self.opened);
+        self.note_opened(&lane);
         Ok(lane)
     }
 }
@@ -223,17 +250,11 @@ fn fits(shared: &Shared, lane: &Lane) -> bool {
 
 /// Whether an idle MPTCP lane has fewer subflows than there are living WANs.
 fn lacks_subflows(shared: &Shared, lane: &Lane) -> bool {
-    if lane.mptcp != MptcpState::Working
-        || shared.clock.now().since(lane.opened) < JOIN_TIME
-    {
+    if lane.mptcp != MptcpState::Working || shared.clock.now().since(lane.opened) < JOIN_TIME {
         return false;
     }
-    let living = shared
-        .wans
-        .borrow()
-        .iter()
-        .filter(|wan| wan.state == State::Up && wan.is_linked())
-        .count();
+    let living =
+        shared.wans.borrow().iter().filter(|wan| wan.state == State::Up && wan.is_linked()).count();
     let subflows = mptcp_info(lane.stream.socket()).ok().flatten().map(|info| info.subflows);
     subflows.is_some_and(|subflows| usize::from(subflows) < living)
 }
@@ -265,7 +286,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>) {
             () = pool.changed.notified() => {}
             Some(joined) = warming.join_next() => match joined {
                 Ok(Ok(lane)) => {
-                    count(&pool.opened);
+                    pool.note_opened(&lane);
                     trace!(path = lane.path.number(), "lane warm");
                     lock(&pool.idle).insert(0, lane);
                 }
@@ -311,16 +332,9 @@ fn tidy(shared: &Shared) {
 pub(crate) async fn try_wan(shared: Arc<Shared>, wan: crate::shared::WanView) {
     match open_warm(&shared, Some(wan)).await {
         Ok(lane) => {
-            count(&shared.lanes.opened);
+            shared.lanes.note_opened(&lane);
             lock(&shared.lanes.idle).insert(0, lane);
         }
         Err(error) => tell_link(&shared, error),
-    }
-}
-
-/// A lane's stream, for those who only look.
-impl AsRef<LaneStream> for Lane {
-    fn as_ref(&self) -> &LaneStream {
-        &self.stream
     }
 }

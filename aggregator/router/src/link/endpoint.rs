@@ -19,18 +19,18 @@ const RETRY: Duration = Duration::from_secs(3);
 
 /// The addresses of a server, in the order of its endpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ServerAddresses(pub Vec<SocketAddr>);
+pub(crate) struct ServerAddresses(pub Vec<SocketAddr>);
 
 impl ServerAddresses {
     /// The first address that can be reached from `source`.
     #[must_use]
-    pub fn reachable_from(&self, source: IpAddr) -> Option<SocketAddr> {
+    pub(crate) fn reachable_from(&self, source: IpAddr) -> Option<SocketAddr> {
         self.0.iter().find(|address| address.is_ipv4() == source.is_ipv4()).copied()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -81,7 +81,7 @@ pub(crate) async fn keep_resolved(shared: Arc<Shared>, endpoints: Vec<Endpoint>)
                 if shared.server.borrow().is_empty() {
                     shared.set_server_state(
                         ServerState::UnresolvedName,
-                        format!("the name of the server can't be resolved: {error}"),
+                        &format!("the name of the server can't be resolved: {error}"),
                     );
                 }
                 RETRY

@@ -68,7 +68,7 @@ pub(crate) async fn run(
                 if shared.sessions.current().is_none() {
                     shared.set_server_state(
                         ServerState::Unreachable,
-                        "the server does not answer over any WAN".to_owned(),
+                        "the server does not answer over any WAN",
                     );
                 }
                 PAUSE_SILENT * failures.min(10)
@@ -80,7 +80,7 @@ pub(crate) async fn run(
                         ServerState::VersionMismatch
                     }
                 };
-                if shared.set_server_state(state, notice.to_string()) {
+                if shared.set_server_state(state, &notice.to_string()) {
                     warn!(%notice, "the server refuses this router");
                 }
                 PAUSE_REFUSED
@@ -228,7 +228,7 @@ async fn handshake(
 fn install(shared: &Shared, session: wanbond_proto::session::Session) {
     info!(cipher = session.suite().name(), "session with the server");
     shared.sessions.install(Arc::new(LinkSession::new(session)));
-    shared.set_server_state(ServerState::Connected, String::new());
+    shared.set_server_state(ServerState::Connected, "");
 }
 
 fn send_udp(shared: &Shared, init: &[u8]) {
@@ -250,8 +250,7 @@ async fn over_tcp(shared: Arc<Shared>, wan: WanView, init: Vec<u8>) -> Option<Ve
         lane.queue_handshake(&init);
         lane.flush().await.ok()?;
         let frame = lane.frame().await.ok()?;
-        (frame.kind == FrameKind::Handshake)
-            .then(|| lane.frame_bytes(&frame)[HEAD_LEN..].to_vec())
+        (frame.kind == FrameKind::Handshake).then(|| lane.frame_bytes(&frame)[HEAD_LEN..].to_vec())
     })
     .await
     .ok()

@@ -8,15 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use wanbond_proto::datagram::DatagramKeys;
-use wanbond_proto::lane::FlowKeys;
-use wanbond_proto::session::{FlowId, Freshness, Session};
+use wanbond_proto::session::{FlowId, Session};
 
-pub use endpoint::ServerAddresses;
+pub(crate) use endpoint::ServerAddresses;
 pub(crate) use endpoint::keep_resolved;
 pub(crate) use handshake::{LinkHint, run};
 
 /// The router's end of a session, shared by everything that uses it.
-pub struct LinkSession {
+pub(crate) struct LinkSession {
     session: Mutex<Session>,
     datagrams: Mutex<DatagramKeys>,
     local_index: u32,
@@ -33,38 +32,26 @@ impl LinkSession {
         }
     }
 
-    /// How this end names the session.
-    #[must_use]
-    pub const fn local_index(&self) -> u32 {
-        self.local_index
-    }
-
     /// How the server names it.
     #[must_use]
-    pub const fn remote_index(&self) -> u32 {
+    pub(crate) const fn remote_index(&self) -> u32 {
         self.remote_index
     }
 
     /// The keys of the session's datagrams.
-    pub fn datagrams(&self) -> MutexGuard<'_, DatagramKeys> {
+    pub(crate) fn datagrams(&self) -> MutexGuard<'_, DatagramKeys> {
         lock(&self.datagrams)
     }
 
     /// A flow id that was never used.
     #[must_use]
-    pub fn next_flow_id(&self) -> FlowId {
+    pub(crate) fn next_flow_id(&self) -> FlowId {
         lock(&self.session).next_flow_id()
     }
 
     /// Looks at the session.
-    pub fn with<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
         look(&lock(&self.session))
-    }
-
-    /// The keys of one flow.
-    #[must_use]
-    pub fn flow_keys(&self, flow: FlowId, freshness: Option<Freshness>) -> FlowKeys {
-        lock(&self.session).flow_keys(flow, freshness)
     }
 }
 
@@ -75,7 +62,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The present session, and the one before it, for what is still on its way.
 #[derive(Default)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     slots: RwLock<Slots>,
     changed: watch::Sender<u64>,
 }
@@ -89,13 +76,13 @@ struct Slots {
 impl Sessions {
     /// The session for anything new.
     #[must_use]
-    pub fn current(&self) -> Option<Arc<LinkSession>> {
+    pub(crate) fn current(&self) -> Option<Arc<LinkSession>> {
         self.slots.read().unwrap_or_else(PoisonError::into_inner).current.clone()
     }
 
     /// The session that this end calls `index`.
     #[must_use]
-    pub fn by_index(&self, index: u32) -> Option<Arc<LinkSession>> {
+    pub(crate) fn by_index(&self, index: u32) -> Option<Arc<LinkSession>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         [&slots.current, &slots.previous]
             .into_iter()
@@ -106,7 +93,7 @@ impl Sessions {
 
     /// Tells of each new session, and of a lost one.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 

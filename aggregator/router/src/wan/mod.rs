@@ -113,6 +113,7 @@ impl Wan {
             name: Arc::clone(&self.name),
             role: self.role,
             state: self.health.state(),
+            mptcp: self.mptcp,
             srtt: self.health.rtt().srtt(),
             sockets: self.sockets.clone(),
         }

@@ -68,16 +68,17 @@ async fn read(shared: Arc<Shared>, path: PathId, udp: Arc<UdpSocket>) {
     }
 }
 
-/// Sends a ping over a WAN; silently not, where there is no session yet.
-pub(crate) fn ping(shared: &Shared, path: PathId, sockets: &[WanSocket], number: u32) {
-    let Some(session) = shared.sessions.current() else { return };
+/// Sends a ping over a WAN. `false` where there is no session, or no server to send it to, yet.
+pub(crate) fn ping(shared: &Shared, path: PathId, sockets: &[WanSocket], number: u32) -> bool {
+    let Some(session) = shared.sessions.current() else { return false };
     let server = shared.server.borrow();
     let way = sockets.iter().find_map(|s| Some((&s.udp, server.reachable_from(s.source)?)));
-    let Some((udp, address)) = way else { return };
+    let Some((udp, address)) = way else { return false };
     let mut message = Vec::with_capacity(32);
     Message::Ping(number).encode(&mut message);
     let mut datagram = Vec::with_capacity(64);
     session.datagrams().seal(path, &message, &mut datagram);
-    // What could not be sent counts as lost, rightly.
+    // What the kernel refuses to send counts as lost, rightly.
     let _ = udp.try_send_to(&datagram, address);
+    true
 }

@@ -61,8 +61,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAd
         }
     };
     let lane = LaneStream::new(stream, Arc::clone(&shared.pool));
-    let mut server =
-        Lane { shared, lane, peer, known: None, last_flow: None, handshakes: 0 };
+    let mut server = Lane { shared, lane, peer, known: None, last_flow: None, handshakes: 0 };
     let greeted = tokio::time::timeout(GREETING_TIME, server.greet()).await;
     drop(unproven);
     let end = match greeted {
@@ -196,9 +195,10 @@ impl Lane {
             session.router.seen_at(self.peer);
             self.known = Some((Arc::clone(&session.router), permit));
         }
-        if self.last_flow.is_some_and(|(index, last)| {
-            index == head.session_index && last >= head.flow
-        }) {
+        if self
+            .last_flow
+            .is_some_and(|(index, last)| index == head.session_index && last >= head.flow)
+        {
             return Err(LaneError::Unexpected.into());
         }
         self.last_flow = Some((head.session_index, head.flow));

@@ -152,13 +152,14 @@ impl Sessions {
                 break index;
             }
         };
-        let (response, session) = match pending.accept(now, router.preshared_key(), index, *lock(&self.egress)) {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(router = router.name(), %error, "handshake could not be answered");
-                return None;
-            }
-        };
+        let (response, session) =
+            match pending.accept(now, router.preshared_key(), index, *lock(&self.egress)) {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(router = router.name(), %error, "handshake could not be answered");
+                    return None;
+                }
+            };
         debug!(router = router.name(), %source, index, suite = session.suite().name(), "handshake");
         let datagrams = session.datagram_keys();
         let session = ServerSession {
@@ -171,8 +172,8 @@ impl Sessions {
         table.by_index.insert(index, Arc::new(session));
         let of_router = table.by_router.entry(public).or_default();
         of_router.unconfirmed.push(index);
-        let dropped =
-            (of_router.unconfirmed.len() > MAX_UNCONFIRMED).then(|| of_router.unconfirmed.remove(0));
+        let dropped = (of_router.unconfirmed.len() > MAX_UNCONFIRMED)
+            .then(|| of_router.unconfirmed.remove(0));
         if let Some(index) = dropped {
             table.by_index.remove(&index);
         }

@@ -115,8 +115,7 @@ fn status(shared: &Shared) -> ServerStatus {
     let mut routers: Vec<RouterStatus> = snapshot
         .iter()
         .map(|entry| {
-            let mut status =
-                RouterStatus { name: entry.name.clone(), ..RouterStatus::default() };
+            let mut status = RouterStatus { name: entry.name.clone(), ..RouterStatus::default() };
             if let Some(router) = shared.routers.seen(&entry.public_key) {
                 let standing = router.standing();
                 let budget = router.budget();
