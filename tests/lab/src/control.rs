@@ -99,7 +99,8 @@ fn carry_out(lab: &Lab, request: &Request) -> Result<Answer, String> {
                 Some(false) => wan.restore().map_err(text)?,
                 None => {}
             }
-            for (direction, change) in [(Direction::Down, change.down), (Direction::Up, change.up)] {
+            for (direction, change) in [(Direction::Down, change.down), (Direction::Up, change.up)]
+            {
                 if !change.is_empty() {
                     wan.change(direction, &change).map_err(text)?;
                 }

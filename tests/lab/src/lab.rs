@@ -251,7 +251,9 @@ impl Lab {
     /// For the reader of a failed test.
     fn show_logs(&self) {
         let logs = std::fs::read_dir(&self.log_dir).into_iter().flatten().flatten();
-        for path in logs.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "log")) {
+        for path in
+            logs.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "log"))
+        {
             eprintln!("--- end of {} ---\n{}", path.display(), tail(&path, 60));
         }
     }
@@ -260,7 +262,8 @@ impl Lab {
     /// and people have started there. While the lab holds them, the namespaces' numbers are its
     /// own, so nobody else's process can be meant.
     fn end_strays(&self) {
-        let ours: Vec<_> = self.namespaces().filter_map(|ns| std::fs::read_link(ns.path()).ok()).collect();
+        let ours: Vec<_> =
+            self.namespaces().filter_map(|ns| std::fs::read_link(ns.path()).ok()).collect();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;

@@ -195,7 +195,11 @@ fn print_hints(lab: &Lab) {
     );
 }
 
-fn run_demo(scenarios: &[Scenario], keep: bool, options: &demo::Options) -> Result<ExitCode, Failure> {
+fn run_demo(
+    scenarios: &[Scenario],
+    keep: bool,
+    options: &demo::Options,
+) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     let stop = on_signal(&runtime)?;
     let stopped = || async {

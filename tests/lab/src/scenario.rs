@@ -249,14 +249,13 @@ impl Scenario {
     /// # Errors
     /// When there is none of that name.
     pub fn named(name: &str) -> Result<Self, ScenarioError> {
-        let (_, text) =
-            BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-                let known: Vec<_> = BUILT_IN.iter().map(|(known, _)| *known).collect();
-                ScenarioError::Invalid {
-                    name: name.into(),
-                    what: format!("unknown; there are {}", known.join(", ")),
-                }
-            })?;
+        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| {
+            let known: Vec<_> = BUILT_IN.iter().map(|(known, _)| *known).collect();
+            ScenarioError::Invalid {
+                name: name.into(),
+                what: format!("unknown; there are {}", known.join(", ")),
+            }
+        })?;
         Self::parse(text, Path::new(name))
     }
 
@@ -265,8 +264,10 @@ impl Scenario {
     /// # Errors
     /// When it is not TOML of this form or contradicts itself.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ScenarioError> {
-        let scenario: Self = toml::from_str(text)
-            .map_err(|source| ScenarioError::Parse { path: path.into(), source: Box::new(source) })?;
+        let scenario: Self = toml::from_str(text).map_err(|source| ScenarioError::Parse {
+            path: path.into(),
+            source: Box::new(source),
+        })?;
         scenario.check()?;
         Ok(scenario)
     }
@@ -297,7 +298,10 @@ impl Scenario {
                 return wrong(format!("two WANs called {:?}", wan.name));
             }
             if wan.router >= self.router.len() {
-                return wrong(format!("{} belongs to router {}, which is not there", wan.name, wan.router));
+                return wrong(format!(
+                    "{} belongs to router {}, which is not there",
+                    wan.name, wan.router
+                ));
             }
             let plain = wan.down == Shape::default() && wan.up == Shape::default();
             if wan.veth && !(plain && wan.filter.is_idle() && !wan.cut) {
@@ -310,7 +314,9 @@ impl Scenario {
         }
         for event in &self.event {
             match self.wan.iter().find(|wan| wan.name == event.wan) {
-                None => return wrong(format!("an event is about {:?}, which is no WAN", event.wan)),
+                None => {
+                    return wrong(format!("an event is about {:?}, which is no WAN", event.wan));
+                }
                 Some(wan) if wan.veth => return wrong(format!("{} is a plain veth", wan.name)),
                 Some(_) => {}
             }
@@ -392,7 +398,9 @@ mod optional_duration {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(d)?;
         text.map(|text| parse_duration(&text).map_err(serde::de::Error::custom)).transpose()
     }
@@ -437,7 +445,10 @@ mod tests {
             ("name = 'x'\n[[wan]]\nname = 'a'\nspeed = 1", "unknown field"),
             ("name = 'x'\n[[wan]]\nname = 'a'\ndown = { rate = 'quick' }", "a rate such as"),
             ("name = 'x'\n[[wan]]\nname = 'a'\nveth = true\ncut = true", "can't be shaped"),
-            ("name = 'x'\n[[wan]]\nname = 'a'\n[[event]]\nat = '1 s'\nwan = 'b'\ndo = 'cut'", "no WAN"),
+            (
+                "name = 'x'\n[[wan]]\nname = 'a'\n[[event]]\nat = '1 s'\nwan = 'b'\ndo = 'cut'",
+                "no WAN",
+            ),
         ];
         for (text, wanted) in cases {
             let error = Scenario::parse(text, Path::new("x.toml")).unwrap_err().to_string();
@@ -451,8 +462,11 @@ mod tests {
             [[event]]\nat = '3 s'\nevery = '4 s'\nwan = 'a'\ndo = 'restore'\n\
             [[event]]\nat = '2 s'\nevery = '4 s'\nwan = 'a'\ndo = 'cut'\n";
         let scenario = Scenario::parse(text, Path::new("x")).unwrap();
-        let times: Vec<_> =
-            scenario.timeline(Duration::from_secs(8)).iter().map(|(at, e)| (at.as_secs(), e.action)).collect();
+        let times: Vec<_> = scenario
+            .timeline(Duration::from_secs(8))
+            .iter()
+            .map(|(at, e)| (at.as_secs(), e.action))
+            .collect();
         assert_eq!(
             times,
             [(2, Action::Cut), (3, Action::Restore), (6, Action::Cut), (7, Action::Restore)]

@@ -102,7 +102,8 @@ impl FromStr for Fraction {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let wrong = || UnitError { text: text.into(), wanted: "a share such as \"0.3 %\" or 0.003" };
+        let wrong =
+            || UnitError { text: text.into(), wanted: "a share such as \"0.3 %\" or 0.003" };
         let (number, unit) = split(text).ok_or_else(wrong)?;
         let value = match unit {
             "" => number,
@@ -143,7 +144,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 /// # Errors
 /// When it is none.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
-    let wrong = || UnitError { text: text.into(), wanted: "a size such as \"64 KiB\" or \"20 MB\"" };
+    let wrong =
+        || UnitError { text: text.into(), wanted: "a size such as \"64 KiB\" or \"20 MB\"" };
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let factor = match unit {
         "B" | "" => 1.0,
@@ -215,8 +217,9 @@ impl<'de> Deserialize<'de> for Fraction {
         }
         match Either::deserialize(deserializer)? {
             Either::Text(text) => text.parse(),
-            Either::Number(n) => Self::new(n)
-                .ok_or(UnitError { text: n.to_string(), wanted: "a share from 0 to 1" }),
+            Either::Number(n) => {
+                Self::new(n).ok_or(UnitError { text: n.to_string(), wanted: "a share from 0 to 1" })
+            }
         }
         .map_err(serde::de::Error::custom)
     }
@@ -237,7 +240,9 @@ pub(crate) mod duration {
 
 /// For `#[serde(with = "duration_or_bytes")]`: the queue's bound, a time or a size.
 pub(crate) mod duration_or_bytes {
-    use super::{Deserialize, Deserializer, Serializer, format_duration, parse_bytes, parse_duration};
+    use super::{
+        Deserialize, Deserializer, Serializer, format_duration, parse_bytes, parse_duration,
+    };
     use crate::emulator::QueueLimit;
 
     pub(crate) fn serialize<S: Serializer>(value: &QueueLimit, s: S) -> Result<S::Ok, S::Error> {

@@ -171,7 +171,9 @@ impl Wan<'_> {
         let mut net = self.state.net();
         let old = *net;
         net.gateway = if net.gateway == 1 { 254 } else { 1 };
-        self.state.isp.ip(&(old.gateway_address_lines("del") + &net.gateway_address_lines("add")))?;
+        self.state
+            .isp
+            .ip(&(old.gateway_address_lines("del") + &net.gateway_address_lines("add")))?;
         let metric = self.state.metric;
         let lines = old.default_route_lines(self.name(), "del", metric)
             + &net.default_route_lines(self.name(), "add", metric);

@@ -12,7 +12,7 @@ fn init_twice_keeps_key_and_edits() {
     let (_dir, state) = state();
     let key = state.key().unwrap().public();
     let path = state.config_path();
-    let edited = fs::read_to_string(&path).unwrap().replace("#drain = 10", "drain = 3");
+    let edited = fs::read_to_string(&path).unwrap().replace("#drain = 1", "drain = 3");
     fs::write(&path, &edited).unwrap();
     assert_eq!(state.init(&[]).unwrap(), Initialised::Kept);
     assert_eq!(fs::read_to_string(&path).unwrap(), edited);

@@ -247,7 +247,7 @@ mod tests {
         fs::write(state.config_path(), "nonsense").unwrap();
         tokio::time::sleep(SETTLE * 3).await;
         assert!(!config.has_changed().unwrap());
-        fs::write(state.config_path(), text.replace("#drain = 10", "drain = 4")).unwrap();
+        fs::write(state.config_path(), text.replace("#drain = 1", "drain = 4")).unwrap();
         wait(config.wait_for(|now| now.drain.as_secs() == 4)).await;
 
         // The whole directory is put aside and restored.

@@ -90,13 +90,17 @@ mod tests {
 
     #[test]
     fn an_expiry_does_not_count() {
-        assert_eq!(without_expiry("default via a expires 12sec pref medium"), "default via a pref medium");
+        assert_eq!(
+            without_expiry("default via a expires 12sec pref medium"),
+            "default via a pref medium"
+        );
         assert_eq!(without_expiry("x expires 3sec"), "x");
     }
 
     #[test]
     fn changes_are_named_both_ways() {
-        let state = |lines: &[&str]| KernelState { lines: lines.iter().map(|&l| l.into()).collect() };
+        let state =
+            |lines: &[&str]| KernelState { lines: lines.iter().map(|&l| l.into()).collect() };
         let changes = state(&["a", "c"]).changes_since(&state(&["a", "b"]));
         assert_eq!(changes, ["+ c", "- b"]);
     }

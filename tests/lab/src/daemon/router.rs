@@ -156,8 +156,7 @@ impl<'a> Router<'a> {
     /// When the file can't be written.
     pub fn configure(&self, config: &RouterConfig) -> Result<(), LabError> {
         let path = self.config_path();
-        std::fs::write(&path, config.to_uci())
-            .map_err(|source| LabError::File { path, source })?;
+        std::fs::write(&path, config.to_uci()).map_err(|source| LabError::File { path, source })?;
         self.state().config = Some(config.clone());
         Ok(())
     }
@@ -234,7 +233,10 @@ impl<'a> Router<'a> {
         });
         found.ok_or_else(|| {
             let last = self.status().ok().and_then(|s| serde_json::to_string_pretty(&s).ok());
-            self.error(&format!("not within {time:?}: {what}; status: {}", last.unwrap_or_default()))
+            self.error(&format!(
+                "not within {time:?}: {what}; status: {}",
+                last.unwrap_or_default()
+            ))
         })
     }
 
@@ -277,7 +279,8 @@ impl<'a> Router<'a> {
     /// When it does not run.
     pub fn reload(&self) -> Result<(), LabError> {
         let state = self.state();
-        let process = state.process.as_ref().ok_or_else(|| self.error("the router does not run"))?;
+        let process =
+            state.process.as_ref().ok_or_else(|| self.error("the router does not run"))?;
         process.signal(Signal::SIGHUP);
         Ok(())
     }

@@ -163,7 +163,8 @@ impl<'a> Server<'a> {
     /// When it does not run.
     pub fn reload(&self) -> Result<(), LabError> {
         let state = self.state();
-        let process = state.process.as_ref().ok_or_else(|| self.error("the server does not run"))?;
+        let process =
+            state.process.as_ref().ok_or_else(|| self.error("the server does not run"))?;
         process.signal(Signal::SIGHUP);
         Ok(())
     }

@@ -155,7 +155,11 @@ impl Screen {
         );
         for (index, rate) in rates.iter().enumerate() {
             let colour = ["34", "33", "32", "35", "36"][index % 5];
-            let note = if cut[index] { format!("{}cut{}", self.paint("31;1"), self.paint("0")) } else { String::new() };
+            let note = if cut[index] {
+                format!("{}cut{}", self.paint("31;1"), self.paint("0"))
+            } else {
+                String::new()
+            };
             let _ = writeln!(
                 text,
                 "\x1b[2K  {:<width$} {}{}{} {rate:7.2} Mbit/s {note}",
@@ -167,7 +171,12 @@ impl Screen {
         }
         let sum: f64 = rates.iter().sum();
         let full: f64 = self.full.iter().sum();
-        let _ = writeln!(text, "\x1b[2K  {:<width$} {} {sum:7.2} Mbit/s", "together", bar(sum / full, BAR));
+        let _ = writeln!(
+            text,
+            "\x1b[2K  {:<width$} {} {sum:7.2} Mbit/s",
+            "together",
+            bar(sum / full, BAR)
+        );
         self.drawn = rates.len() + 2;
         text
     }

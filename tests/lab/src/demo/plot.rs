@@ -204,7 +204,8 @@ const fn seconds_free(count: usize) -> f64 {
 fn marks(top: f64, wanted: f64) -> Vec<f64> {
     let step = nice_above(top / wanted);
     let mut marks = vec![0.0];
-    while let Some(next) = marks.last().map(|last| last + step).filter(|next| *next <= top * 1.001) {
+    while let Some(next) = marks.last().map(|last| last + step).filter(|next| *next <= top * 1.001)
+    {
         marks.push(next);
     }
     marks
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn every_line_is_in_the_picture_and_names_are_escaped() {
-        let trace = Trace { wans: vec![("a&b".into(), vec![1000; 30]), ("c".into(), vec![2000; 30])] };
+        let trace =
+            Trace { wans: vec![("a&b".into(), vec![1000; 30]), ("c".into(), vec![2000; 30])] };
         let plot = Plot {
             title: "x < y",
             trace: &trace,

@@ -61,7 +61,8 @@ mod tests {
             verdict: "all right".into(),
         };
         let empty = Row { name: "x".into(), ..Row::default() };
-        let at = |line: &str| line.chars().count() - line.split("  ").last().unwrap().chars().count();
+        let at =
+            |line: &str| line.chars().count() - line.split("  ").last().unwrap().chars().count();
         assert_eq!(at(&line(&row, 9)), at(&line(&Row { verdict: "?".into(), ..empty }, 9)));
     }
 }

@@ -431,7 +431,12 @@ impl Core {
         };
     }
 
-    fn attach(&mut self, index: usize, direction: Direction, mut tun: Tun) -> Result<(), EmulatorError> {
+    fn attach(
+        &mut self,
+        index: usize,
+        direction: Direction,
+        mut tun: Tun,
+    ) -> Result<(), EmulatorError> {
         self.detach(index, direction);
         tun.set_nonblocking(true)?;
         let token = index as u64 * 2 + u64::from(direction == Direction::Up);

@@ -86,7 +86,8 @@ fn strip_mptcp(tcp: &mut [u8]) {
 
 /// Puts one byte and updates the TCP checksum for it (RFC 1624, equation 3).
 fn replace(tcp: &mut [u8], index: usize, value: u8) {
-    let word = |byte: u8| if index.is_multiple_of(2) { u16::from(byte) << 8 } else { u16::from(byte) };
+    let word =
+        |byte: u8| if index.is_multiple_of(2) { u16::from(byte) << 8 } else { u16::from(byte) };
     let (old, new) = (word(tcp[index]), word(value));
     let sum = u16::from_be_bytes([tcp[16], tcp[17]]);
     let mut total = u32::from(!sum) + u32::from(!old) + u32::from(new);

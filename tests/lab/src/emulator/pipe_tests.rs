@@ -151,7 +151,8 @@ proptest! {
 
 #[test]
 fn a_cut_lets_nothing_through_and_loses_what_is_under_way() {
-    let shape = Shape { rate: rate(1_000_000), delay: Duration::from_millis(50), ..Shape::default() };
+    let shape =
+        Shape { rate: rate(1_000_000), delay: Duration::from_millis(50), ..Shape::default() };
     let mut pipe = Pipe::new(shape, 1);
     for index in 0..5 {
         pipe.offer(Time::ZERO, 1000, index);
@@ -208,11 +209,8 @@ fn jitter_stays_within_its_bounds_and_uses_them() {
 
 #[test]
 fn reordering_is_there_when_asked_for() {
-    let shape = Shape {
-        reorder: share(0.1),
-        reorder_by: Duration::from_millis(3),
-        ..Shape::default()
-    };
+    let shape =
+        Shape { reorder: share(0.1), reorder_by: Duration::from_millis(3), ..Shape::default() };
     let input: Vec<_> = (0..1000).map(|_| (1000, 100)).collect();
     let out = run(&mut Pipe::new(shape, 3), &input);
     assert_eq!(out.len(), 1000);

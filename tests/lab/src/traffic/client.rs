@@ -87,7 +87,9 @@ async fn receive(
     let mut stream = patient(job.patience, ns.tcp_connect(job.from)).await?;
     *connect = start.elapsed();
     let pattern = Pattern::new(job.seed);
-    stream.write_all(request("GET", &format!("/bytes/{}", job.bytes), job.seed, 0).as_bytes()).await?;
+    stream
+        .write_all(request("GET", &format!("/bytes/{}", job.bytes), job.seed, 0).as_bytes())
+        .await?;
     let mut buffer = Vec::new();
     let length = patient(job.patience, http::read_response(&mut stream, &mut buffer)).await?;
     if length != job.bytes {
@@ -137,9 +139,7 @@ pub async fn upload(ns: &Namespace, to: SocketAddr, bytes: u64, patience: Durati
         let report: Transfer = serde_json::from_slice(&buffer)?;
         Ok::<_, io::Error>(Transfer { connect_ms: connect.as_secs_f64() * 1e3, ..report })
     };
-    work.await.unwrap_or_else(|error| {
-        Recorder::new(start).finish(End::Failed(error.to_string()))
-    })
+    work.await.unwrap_or_else(|error| Recorder::new(start).finish(End::Failed(error.to_string())))
 }
 
 /// Sends bytes to an echo server and checks them as they come back, both ways at once; then
@@ -249,7 +249,8 @@ pub async fn connections(
             done.push(fetch(ns, from, bytes, seed, patience).await);
         }
     };
-    let results = futures_util::future::join_all((0..concurrency.min(count)).map(|_| worker())).await;
+    let results =
+        futures_util::future::join_all((0..concurrency.min(count)).map(|_| worker())).await;
     let mut report = Connections { seconds: start.elapsed().as_secs_f64(), ..Default::default() };
     let mut timings = Vec::new();
     for result in results.into_iter().flatten() {
@@ -263,7 +264,8 @@ pub async fn connections(
             }
         }
     }
-    let pick = |f: fn(&Timing) -> Duration| Quantiles::of(&timings.iter().map(f).collect::<Vec<_>>());
+    let pick =
+        |f: fn(&Timing) -> Duration| Quantiles::of(&timings.iter().map(f).collect::<Vec<_>>());
     report.ok = timings.len();
     report.connect = pick(|t| t.connect);
     report.first_byte = pick(|t| t.first_byte);
@@ -272,15 +274,14 @@ pub async fn connections(
 }
 
 fn request(method: &str, path: &str, seed: u64, length: u64) -> String {
-    format!("{method} {path}?seed={seed} HTTP/1.1\r\nHost: origin\r\nContent-Length: {length}\r\n\r\n")
+    format!(
+        "{method} {path}?seed={seed} HTTP/1.1\r\nHost: origin\r\nContent-Length: {length}\r\n\r\n"
+    )
 }
 
 /// Waits so long for one step.
-async fn patient<T>(
-    time: Duration,
-    step: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    tokio::time::timeout(time, step)
-        .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came for too long")))
+async fn patient<T>(time: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(time, step).await.unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came for too long"))
+    })
 }

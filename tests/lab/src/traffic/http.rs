@@ -97,10 +97,7 @@ pub(crate) async fn respond_head(
     stream.write_all(head.as_bytes()).await
 }
 
-pub(crate) async fn respond(
-    stream: &mut (impl AsyncWrite + Unpin),
-    body: &[u8],
-) -> io::Result<()> {
+pub(crate) async fn respond(stream: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
     respond_head(stream, body.len() as u64).await?;
     stream.write_all(body).await
 }

@@ -107,7 +107,9 @@ async fn serve_http(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(request) = http::read_request(&mut stream, &mut buffer).await? {
         match (request.method.as_str(), request.path.as_str()) {
-            ("GET", "/peer") => http::respond(&mut stream, peer.ip().to_string().as_bytes()).await?,
+            ("GET", "/peer") => {
+                http::respond(&mut stream, peer.ip().to_string().as_bytes()).await?
+            }
             ("GET", path) if path.starts_with("/bytes/") => {
                 let Ok(bytes) = path["/bytes/".len()..].parse() else {
                     http::refuse(&mut stream).await?;
@@ -138,9 +140,8 @@ async fn send_bytes(stream: &mut TcpStream, request: &Request, bytes: u64) -> io
     while sent < bytes {
         let most = usize::try_from(bytes - sent).unwrap_or(usize::MAX).min(256 * 1024);
         // With a rate: twenty pieces a second, each sent when its time has come.
-        let most = rate.map_or(most, |rate| {
-            most.min(usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1))
-        });
+        let most = rate
+            .map_or(most, |rate| most.min(usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1)));
         sent += stream.write(pattern.piece(sent, most)).await? as u64;
         if let Some(rate) = rate {
             let due = Duration::from_micros(sent.saturating_mul(1_000_000) / rate.max(1));

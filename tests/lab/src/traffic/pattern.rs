@@ -78,14 +78,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_filled_is_right_and_one_flipped_bit_is_found(
-            seed: u64, offset in 0_u64..1 << 40, len in 1_usize..5000, at: prop::sample::Index, bit in 0..8,
+            seed: u64, offset in 0_u64..1 << 40, len in 1_usize..5000, at: prop::sample::Index, bit in 0_u32..8,
         ) {
             let pattern = Pattern::new(seed);
             let mut bytes = vec![0; len];
             pattern.fill(offset, &mut bytes);
             prop_assert_eq!(pattern.first_wrong(offset, &bytes), None);
             let at = at.index(len);
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert_eq!(pattern.first_wrong(offset, &bytes), Some(offset + at as u64));
         }
 

@@ -192,7 +192,14 @@ impl Quantiles {
             let rank = (ms.len() * permille).div_ceil(1000).max(1);
             ms.get(rank - 1).copied().unwrap_or_default()
         };
-        Self { count: ms.len(), min: at(0), p50: at(500), p90: at(900), p99: at(990), max: at(1000) }
+        Self {
+            count: ms.len(),
+            min: at(0),
+            p50: at(500),
+            p90: at(900),
+            p99: at(990),
+            max: at(1000),
+        }
     }
 }
 
