@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Every test, from a fresh clone: style, unit and property tests, the kernel's side in namespaces,
+# and the real daemons end to end.
+#
+#   bash tests/run.sh [--no-install] [--quick]
+#
+# --no-install   don't install packages; say what is missing
+# --quick        leave out the end-to-end tests
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tests/setup.sh
+
+log=""
+failed_steps=()
+
+main() {
+    local install=1 quick=0
+    for arg in "$@"; do
+        case "$arg" in
+            --no-install) install=0 ;;
+            --quick) quick=1 ;;
+            *)
+                echo "usage: bash tests/run.sh [--no-install] [--quick]" >&2
+                exit 2
+                ;;
+        esac
+    done
+    if [ "$install" = 1 ]; then
+        install_packages "${TEST_PACKAGES[@]}"
+    fi
+    need_commands cargo ip nft tcpdump shellcheck
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+
+    step "format" cargo fmt --all --check
+    step "lints" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+    step "shell scripts" shellcheck -x tests/*.sh .ci/run
+    step "unit tests" cargo test --workspace --exclude wanbond-e2e --locked --no-fail-fast \
+        -- --show-output
+    if [ "$quick" = 0 ]; then
+        step "daemons" cargo build --profile lab --locked -p wanbond -p wanbond-server -p wanbond-lab
+        step "end to end" cargo test --profile lab -p wanbond-e2e --locked --no-fail-fast \
+            -- --show-output --test-threads "${E2E_THREADS:-2}"
+    fi
+    finish
+}
+
+# step NAME COMMAND...: runs it, shows its output, goes on after a failure.
+step() {
+    local name="$1" start=$SECONDS
+    shift
+    printf '\n=== %s\n' "$name"
+    if "$@" 2>&1 | tee -a "$log"; then
+        printf '=== %s: done in %d s\n' "$name" $((SECONDS - start))
+    else
+        failed_steps+=("$name")
+        printf '=== %s: FAILED after %d s\n' "$name" $((SECONDS - start))
+    fi
+}
+
+# The sum over all test binaries, and every skipped test with its reason.
+finish() {
+    local passed failed skipped
+    passed=$(sum passed)
+    failed=$(sum failed)
+    skipped=$(grep -c '^SKIPPED' "$log" || true)
+    if [ "$skipped" -gt 0 ]; then
+        printf '\nskipped:\n'
+        grep '^SKIPPED' "$log" | sort | uniq -c
+    fi
+    local step
+    for step in "${failed_steps[@]}"; do
+        printf 'step failed: %s\n' "$step"
+    done
+    # A skipped test returns like a passed one.
+    passed=$((passed - skipped))
+    if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
+        failed=$((failed + skipped))
+        skipped=0
+        echo "in CI a skipped test counts as failed"
+    fi
+    printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    [ "$failed" = 0 ] && [ "${#failed_steps[@]}" = 0 ]
+}
+
+# sum WORD: adds up "N WORD" over the "test result:" lines.
+sum() {
+    sed -n 's/^test result:.* \([0-9]\+\) '"$1"';.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+main "$@"
