@@ -14,7 +14,7 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     let width = outcome.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
     let _ = writeln!(
         text,
-        "\n  {:width$}  {:>8}  {:>10}  {:>9}  {:>9}  {:>16}  bytes",
+        "\n  {:width$}  {:>8}  {:>10}  {:>9}  {:>9}  {:>17}  bytes",
         "", "Mbit/s", "of the sum", "× better", "silence", "first byte"
     );
     for row in &outcome.rows {
@@ -33,7 +33,7 @@ fn line(row: &Row, width: usize) -> String {
         None => format!("{ms:.0} ms"),
     });
     format!(
-        "{:width$}  {:>8}  {:>10}  {:>9}  {:>9}  {:>16}  {}",
+        "{:width$}  {:>8}  {:>10}  {:>9}  {:>9}  {:>17}  {}",
         row.name,
         or_dash(row.mbit.map(|mbit| format!("{mbit:.2}"))),
         or_dash(row.share.map(|share| format!("{:.0} %", share * 100.0))),
