@@ -59,7 +59,7 @@ pub fn serve(lab: &Lab, stop: impl Fn() -> bool) -> io::Result<()> {
         match listener.accept() {
             // A client that talks nonsense or goes away is its own concern.
             Ok((stream, _)) => {
-                if let Ok(Request::Down) = answer(lab, stream) {
+                if let Ok(Request::Down) = answer(lab, &stream) {
                     return Ok(());
                 }
             }
@@ -69,14 +69,14 @@ pub fn serve(lab: &Lab, stop: impl Fn() -> bool) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(lab: &Lab, stream: UnixStream) -> io::Result<Request> {
+fn answer(lab: &Lab, mut stream: &UnixStream) -> io::Result<Request> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line)?;
+    BufReader::new(stream).read_line(&mut line)?;
     let request: Request = serde_json::from_str(&line)?;
     let answer = carry_out(lab, &request).unwrap_or_else(Answer::Error);
-    writeln!(&stream, "{}", serde_json::to_string(&answer)?)?;
+    writeln!(stream, "{}", serde_json::to_string(&answer)?)?;
     Ok(request)
 }
 

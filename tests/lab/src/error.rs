@@ -66,3 +66,15 @@ pub enum LabError {
         source: io::Error,
     },
 }
+
+impl LabError {
+    /// Whether this user may not make labs on this machine, rather than something being wrong.
+    #[must_use]
+    pub fn is_missing_privilege(&self) -> bool {
+        let (Self::Namespace(NsError::Create { source, .. }) | Self::Tun { source, .. }) = self
+        else {
+            return false;
+        };
+        source.kind() == io::ErrorKind::PermissionDenied
+    }
+}

@@ -1,5 +1,6 @@
 //! The lab itself: builds what a scenario describes, and takes it down.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -90,6 +91,25 @@ impl Lab {
             lab.wans.push(wan);
         }
         Ok(lab)
+    }
+
+    /// For tests: builds a lab, or tells why this machine can't and gives none. Where `CI` is
+    /// `true`, that is a failure.
+    ///
+    /// # Panics
+    /// When the lab can't be built for another reason than a missing privilege, or in CI.
+    #[must_use]
+    pub fn build_or_skip(scenario: &Scenario) -> Option<Self> {
+        match Self::build(scenario) {
+            Ok(lab) => Some(lab),
+            Err(error) => {
+                let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+                assert!(error.is_missing_privilege() && !ci, "{error}");
+                // Not eprintln, which the test harness swallows when a test passes.
+                let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+                None
+            }
+        }
     }
 
     /// Its name, unique on this machine.

@@ -88,11 +88,10 @@ enum LinkVerb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Verb::Up { .. } | Verb::Demo { .. }) {
-        if let Err(error) = privilege::ensure() {
-            eprintln!("wanbond-lab: {error}");
-            return ExitCode::FAILURE;
-        }
+    let builds = matches!(cli.command, Verb::Up { .. } | Verb::Demo { .. });
+    if builds && let Err(error) = privilege::ensure() {
+        eprintln!("wanbond-lab: {error}");
+        return ExitCode::FAILURE;
     }
     match run(cli) {
         Ok(code) => code,

@@ -92,7 +92,7 @@ impl WanNet {
     /// Lines that give the router's device its addresses and default routes.
     pub(crate) fn router_lines(&self, device: &str, mtu: u32, metric: u32) -> String {
         format!(
-            "link set {device} up mtu {mtu} txqueuelen {TUN_QUEUE}\n{}{}",
+            "link set dev {device} up mtu {mtu} txqueuelen {TUN_QUEUE}\n{}{}",
             self.router_address_lines(device, "add"),
             self.default_route_lines(device, "add", metric)
         )
@@ -215,7 +215,7 @@ pub(crate) fn lan_lines(router: usize, host: usize, peer: &str, router_tid: i32)
     let (gateway_v4, gateway_v6) = lan_gateway(router);
     format!(
         "link add eth0 type veth peer name {peer} netns {router_tid}\n\
-         link set eth0 up\n\
+         link set dev eth0 up\n\
          addr add {v4}/24 dev eth0\n\
          addr add {v6}/64 dev eth0 nodad\n\
          route add 0.0.0.0/0 via {gateway_v4} dev eth0 {CUBIC}\n\
@@ -230,12 +230,12 @@ pub(crate) fn router_lan_lines(router: usize, peers: &[String]) -> String {
     if peers.len() > 1 {
         let _ = writeln!(lines, "link add {LAN} type bridge forward_delay 0 mcast_snooping 0");
         for peer in peers {
-            let _ = writeln!(lines, "link set {peer} master {LAN}\nlink set {peer} up");
+            let _ = writeln!(lines, "link set dev {peer} master {LAN}\nlink set dev {peer} up");
         }
     }
     let _ = writeln!(
         lines,
-        "link set {LAN} up\naddr add {v4}/24 dev {LAN}\naddr add {v6}/64 dev {LAN} nodad"
+        "link set dev {LAN} up\naddr add {v4}/24 dev {LAN}\naddr add {v6}/64 dev {LAN} nodad"
     );
     lines
 }
@@ -263,15 +263,15 @@ pub(crate) fn router_nft(wans: &[&str]) -> String {
 pub(crate) fn isp_lines(net: &WanNet, mtu: u32, vps_tid: i32, inet_tid: i32) -> String {
     let g = net.number;
     format!(
-        "link set {LINE} up mtu {mtu} txqueuelen {TUN_QUEUE}\n\
+        "link set dev {LINE} up mtu {mtu} txqueuelen {TUN_QUEUE}\n\
          {line}\
          addr add {public}/32 dev lo\n\
          link add vps type veth peer name isp{g} netns {vps_tid}\n\
-         link set vps up\n\
+         link set dev vps up\n\
          addr add 10.202.{g}.2/30 dev vps\n\
          addr add fe80::2/64 dev vps nodad\n\
          link add inet type veth peer name isp{g} netns {inet_tid}\n\
-         link set inet up\n\
+         link set dev inet up\n\
          addr add 10.201.{g}.2/30 dev inet\n\
          addr add fe80::2/64 dev inet nodad\n\
          route add 198.51.100.0/24 via 10.202.{g}.1 dev vps\n\
@@ -298,7 +298,7 @@ pub(crate) fn far_lines(net: &WanNet, octet: u8) -> String {
     let g = net.number;
     let cubic = if octet == 201 { CUBIC } else { "" };
     let mut lines = format!(
-        "link set isp{g} up\n\
+        "link set dev isp{g} up\n\
          addr add 10.{octet}.{g}.1/30 dev isp{g}\n\
          addr add fe80::1/64 dev isp{g} nodad\n\
          route add {}/32 via 10.{octet}.{g}.2 dev isp{g} {cubic}\n",
@@ -314,7 +314,7 @@ pub(crate) fn far_lines(net: &WanNet, octet: u8) -> String {
 pub(crate) fn vps_lines(inet_tid: i32) -> String {
     format!(
         "link add eth0 type veth peer name vps netns {inet_tid}\n\
-         link set eth0 up\n\
+         link set dev eth0 up\n\
          addr add {VPS_V4}/24 dev eth0\n\
          addr add {VPS_V6}/64 dev eth0 nodad\n\
          route add 0.0.0.0/0 via 198.51.100.1 dev eth0\n\
@@ -325,7 +325,7 @@ pub(crate) fn vps_lines(inet_tid: i32) -> String {
 /// Lines for the Internet, after the VPS is connected.
 pub(crate) fn inet_lines() -> String {
     format!(
-        "link set vps up\n\
+        "link set dev vps up\n\
          addr add 198.51.100.1/24 dev vps\n\
          addr add 2001:db8:f000::1/64 dev vps nodad\n\
          route add {VPS_V4}/32 dev vps {CUBIC}\n\

@@ -43,8 +43,9 @@ pub(crate) async fn watch(lab: &Lab, title: &str, expect: Duration, done: &Atomi
             bytes.push(*new);
         }
         before = now;
-        let cut = lab.wans().map(|wan| wan.counters().is_ok_and(|c: LinkReport| c.cut)).collect();
-        screen.show(start.elapsed(), step, cut);
+        let cut: Vec<_> =
+            lab.wans().map(|wan| wan.counters().is_ok_and(|c: LinkReport| c.cut)).collect();
+        screen.show(start.elapsed(), step, &cut);
     }
     screen.finish(start.elapsed());
     trace
@@ -94,7 +95,7 @@ impl Screen {
         }
     }
 
-    fn show(&mut self, at: Duration, step: Vec<u64>, cut: Vec<bool>) {
+    fn show(&mut self, at: Duration, step: Vec<u64>, cut: &[bool]) {
         // On a terminal the last half second, in a log the whole second since the last line.
         let keep = if self.terminal { SMOOTH } else { 10 };
         self.recent.push_back(step);
@@ -103,15 +104,15 @@ impl Screen {
         }
         self.steps += 1;
         let text = if self.terminal {
-            if self.steps % 2 != 0 {
+            if !self.steps.is_multiple_of(2) {
                 return;
             }
-            self.block(at, &cut)
+            self.block(at, cut)
         } else {
             if !self.steps.is_multiple_of(10) {
                 return;
             }
-            self.line(at, &cut)
+            self.line(at, cut)
         };
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes());

@@ -108,7 +108,7 @@ async fn serve_http(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     while let Some(request) = http::read_request(&mut stream, &mut buffer).await? {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/peer") => {
-                http::respond(&mut stream, peer.ip().to_string().as_bytes()).await?
+                http::respond(&mut stream, peer.ip().to_string().as_bytes()).await?;
             }
             ("GET", path) if path.starts_with("/bytes/") => {
                 let Ok(bytes) = path["/bytes/".len()..].parse() else {
