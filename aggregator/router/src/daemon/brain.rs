@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use wanbond_control::words::{MptcpState, Role, ServerState, TcpMode, WhenServerDown};
 use wanbond_control::{Event, EventKind};
 use wanbond_linux::netstate::{NetState, Netlink};
@@ -258,6 +258,10 @@ impl Brain {
         let moved = bytes != self.last_bytes;
         self.last_bytes = bytes;
         self.set_active(moved);
+        if self.apply_at.is_none() {
+            // Round-trip times have moved on.
+            self.publish();
+        }
         let flows = self.shared.counters.flows_active.load(Ordering::Relaxed);
         // One last tick after the last flow shows its rate as zero.
         self.tick_at = (flows > 0 || moved).then(|| Instant::now() + TICK);
@@ -306,12 +310,12 @@ impl Brain {
             let _ = self.shared.link.try_send(LinkHint::WansChanged);
         }
         self.announced.resize(self.wans.len(), (State::Down, Reason::NoLink));
-        self.publish();
         let facts: Vec<_> = self.wans.iter().map(|wan| wan.facts.clone()).collect();
         let again = self.wanted(&facts);
         if again != wanted && !self.kernel.apply(&again).await {
             self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
         }
+        self.publish();
     }
 
     /// What the kernel should hold, given the links.
@@ -357,16 +361,19 @@ impl Brain {
         let views: Arc<[WanView]> =
             self.wans.iter().filter(|wan| wan.role != Role::Off).map(Wan::view).collect();
         self.shared.wans.send_replace(views);
+        self.shared.lanes.wake();
     }
 
     /// Acts on what the state machines have decided.
     fn announce(&mut self) {
         let mut changed = false;
+        let mut risen = false;
         for (wan, before) in self.wans.iter().zip(&mut self.announced) {
             let state = (wan.health.state(), wan.health.reason());
             if state == *before {
                 continue;
             }
+            risen |= state.0 == State::Up && before.0 != State::Up;
             *before = state;
             changed = true;
             let why = wan.why();
@@ -384,13 +391,15 @@ impl Brain {
             self.shared.log(if bad { event.warning() } else { event });
         }
         if changed {
-            debug!("WANs changed");
-            self.publish();
             self.apply_at = Some(Instant::now());
-            self.shared.lanes.wake();
             let _ = self.shared.link.try_send(LinkHint::WansChanged);
-        } else if self.shared.wans.borrow().iter().any(|view| view.srtt.is_none()) {
-            self.publish();
+            // A WAN that went down must not be chosen any more. One that came up must not be chosen
+            // yet: a connection that is begun before its address is an MPTCP endpoint is never
+            // joined by others (the kernel looks at its creation whether there will be work).
+            // `apply` publishes it.
+            if !risen {
+                self.publish();
+            }
         }
     }
 

@@ -267,8 +267,8 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>) {
     let mut tidy_at = Instant::now() + TIDY;
     loop {
         if Instant::now() >= tidy_at {
-            tidy(&shared);
-            tidy_at = Instant::now() + TIDY;
+            let lacking = tidy(&shared);
+            tidy_at = Instant::now() + if lacking { JOIN_TIME } else { TIDY };
         }
         let ready = shared.sessions.current().is_some()
             && shared.wans.borrow().iter().any(|wan| wan.state == State::Up);
@@ -283,7 +283,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>) {
         let tidy = (pool.idle() > 0).then_some(tidy_at);
         let wake = [retry, tidy].into_iter().flatten().min();
         tokio::select! {
-            () = pool.changed.notified() => {}
+            () = pool.changed.notified() => tidy_at = tidy_at.min(Instant::now() + JOIN_TIME),
             Some(joined) = warming.join_next() => match joined {
                 Ok(Ok(lane)) => {
                     pool.note_opened(&lane);
@@ -313,18 +313,30 @@ fn tell_link(shared: &Shared, error: io::Error) {
     }
 }
 
-/// Drops idle lanes that are closed or don't fit, and a share of those above the target.
-fn tidy(shared: &Shared) {
+/// Drops idle lanes that are closed or don't fit, and a share of those above the target. `true` if
+/// some are left that have not been joined by every WAN.
+fn tidy(shared: &Shared) -> bool {
     let target = shared.lanes.target(shared);
     let mut idle = lock(&shared.lanes.idle);
     idle.retain_mut(|lane| lane.stream.is_usable() && fits(shared, lane));
-    // One at a time: a WAN that is slow to join must not cost all lanes at once.
-    if let Some(place) = idle.iter().position(|lane| lacks_subflows(shared, lane)) {
-        idle.remove(place);
+    let before = idle.len();
+    // Half at a time: a WAN that is slow to join must not cost all lanes at once.
+    let mut allowed = before.div_ceil(2);
+    let mut left = false;
+    idle.retain(|lane| {
+        let lacks = lacks_subflows(shared, lane);
+        let drop = lacks && allowed > 0;
+        allowed -= usize::from(drop);
+        left |= lacks && !drop;
+        !drop
+    });
+    if idle.len() < before {
+        shared.lanes.changed.notify_one();
     }
     let above = idle.len().saturating_sub(target);
     // The front holds those unused for longest.
     idle.drain(..above.div_ceil(CLOSE_SHARE));
+    left
 }
 
 /// Tries whether TCP gets through over a WAN on which UDP has not been answered. The lane, if it

@@ -236,7 +236,7 @@ impl<'a> Demo<'a> {
         });
         self.outcome.rows.push(row);
         let plot = Plot {
-            title: &format!("{}: one download through wanbond", self.outcome.description),
+            title: &format!("{}: one download through wanbond", self.outcome.scenario),
             trace: &trace,
             goodput: &transfer.series.0,
             cut: Some((wan.name(), cut_at, mend_at)),

@@ -26,6 +26,9 @@ const TOP: f64 = 76.0;
 const BOTTOM: f64 = 52.0;
 /// Steps that are drawn as one point: 0.3 s, so that single packets of slow lines don't make teeth.
 const GROUP: usize = 3;
+/// The same for the payload, which comes in gusts: what arrives early over one line waits for what
+/// is late on the other.
+const PAYLOAD_GROUP: usize = 10;
 
 /// Colours by their role; dark pages get lighter ones.
 const STYLE: &str = "
@@ -52,7 +55,7 @@ impl Plot<'_> {
         let all: Vec<u64> = (0..steps)
             .map(|step| self.trace.wans.iter().map(|(_, bytes)| bytes[step]).sum())
             .collect();
-        let peak = rates(&all).into_iter().fold(self.sum.unwrap_or(1.0), f64::max);
+        let peak = rates(&all, GROUP).into_iter().fold(self.sum.unwrap_or(1.0), f64::max);
         let frame = Frame { seconds, top: nice_above(peak) };
 
         let mut svg = format!(
@@ -84,11 +87,11 @@ impl Plot<'_> {
                 WIDTH - RIGHT
             );
         }
-        frame.curve(&mut svg, "app", self.goodput);
+        frame.curve(&mut svg, "app", self.goodput, PAYLOAD_GROUP);
         for (index, (_, bytes)) in self.trace.wans.iter().enumerate() {
-            frame.curve(&mut svg, &format!("w{}", index % 4), bytes);
+            frame.curve(&mut svg, &format!("w{}", index % 4), bytes, GROUP);
         }
-        frame.curve(&mut svg, "all", &all);
+        frame.curve(&mut svg, "all", &all, GROUP);
         self.legend(&mut svg);
         svg + "</svg>\n"
     }
@@ -169,13 +172,13 @@ impl Frame {
         );
     }
 
-    fn curve(&self, svg: &mut String, class: &str, bytes: &[u64]) {
-        let half = seconds(GROUP) / 2.0;
-        let points: Vec<_> = rates(bytes)
+    fn curve(&self, svg: &mut String, class: &str, bytes: &[u64], group: usize) {
+        let half = seconds(group) / 2.0;
+        let points: Vec<_> = rates(bytes, group)
             .into_iter()
             .enumerate()
             .map(|(index, mbit)| {
-                let at = (seconds(index * GROUP) + half).min(self.seconds);
+                let at = (seconds(index * group) + half).min(self.seconds);
                 format!("{:.1},{:.1}", self.x(at), self.y(mbit.min(self.top)))
             })
             .collect();
@@ -183,11 +186,11 @@ impl Frame {
     }
 }
 
-/// Mbit/s of each group of steps.
+/// Mbit/s of each whole group of steps.
 #[expect(clippy::cast_precision_loss, reason = "a plot")]
-fn rates(bytes: &[u64]) -> Vec<f64> {
+fn rates(bytes: &[u64], group: usize) -> Vec<f64> {
     let rate = |group: &[u64]| group.iter().sum::<u64>() as f64 * 8.0 / 1e6 / seconds(group.len());
-    bytes.chunks(GROUP).map(rate).collect()
+    bytes.chunks_exact(group).map(rate).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a plot")]
