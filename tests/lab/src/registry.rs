@@ -98,7 +98,12 @@ fn owner_line(pid: u32) -> io::Result<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in the second field may hold anything, even brackets; the start is field 22.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let start = rest.split_whitespace().nth(19).unwrap_or("0");
+    let mut fields = rest.split_whitespace();
+    // A zombie that nobody has asked after holds nothing any more.
+    if let None | Some("Z" | "X") = fields.next() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let start = fields.nth(18).unwrap_or("0");
     Ok(format!("{pid} {start}"))
 }
 
