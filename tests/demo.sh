@@ -31,59 +31,22 @@ die() {
     exit 1
 }
 
-have() {
-    command -v "$1" >/dev/null 2>&1
-}
-
-# Packages of Debian and Ubuntu that hold the programs that are missing, one a line.
-missing_packages() {
-    have ip || echo iproute2
-    have nft || echo nftables
-    if ! have setpriv || ! have nsenter || ! have unshare; then echo util-linux; fi
-    have cc || echo gcc
-    # rustc links with the C library's own files, which gcc only recommends.
-    [[ -e /usr/include/stdlib.h ]] || echo libc6-dev
-}
-
-# Runs a command as root: as we are, or through sudo.
-as_root() {
-    if [[ $(id -u) -eq 0 ]]; then
-        "$@"
-    elif have sudo; then
-        sudo "$@"
-    else
-        return 1
-    fi
-}
-
-install_packages() {
-    say "installing: $*"
-    as_root apt-get update -q >&2 || return 1
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -qy --no-install-recommends "$@" >&2
-}
-
 ensure_programs() {
-    local install=$1 packages
+    local install=$1
     # Debian keeps ip and nft here, which is not on every user's path.
     PATH=$PATH:/usr/sbin:/sbin
-    mapfile -t packages < <(missing_packages)
-    if [[ ${#packages[@]} -gt 0 ]]; then
-        local advice="please install these packages (their names on Debian and Ubuntu): ${packages[*]}"
-        [[ $install == yes ]] || die "$advice"
-        have apt-get || die "$advice"
-        install_packages "${packages[@]}" || die "apt-get did not manage; $advice"
-        hash -r
-    fi
-    if ! have cargo && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
+    if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
         PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
     fi
-    have cargo || die "Rust is missing: get it from https://rustup.rs and run this again"
+    if [[ $install == yes ]]; then
+        install_packages "${BUILD_PACKAGES[@]}"
+    fi
+    need_commands cargo gcc ip nft setpriv nsenter unshare
 }
 
 # Root makes namespaces; others may through user namespaces, which wanbond-lab tries by itself.
 ensure_tun() {
-    [[ -e /dev/net/tun ]] || as_root modprobe tun 2>/dev/null || true
+    [[ -e /dev/net/tun ]] || modprobe tun 2>/dev/null || true
     [[ -e /dev/net/tun ]] || die "/dev/net/tun is missing: load the kernel module tun (modprobe tun)"
 }
 
@@ -108,7 +71,7 @@ main() {
             [[ $# -ge 2 ]] || die "--scenario needs a file or a name"
             # A path is the caller's own; the build below runs elsewhere.
             if [[ $2 == */* || $2 == *.* ]]; then
-                arguments+=(--scenario "$(realpath -- "$2")")
+                arguments+=(--scenario "$(realpath -m -- "$2")")
             else
                 arguments+=(--scenario "$2")
             fi
@@ -128,6 +91,8 @@ main() {
         shift
     done
     cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+    # shellcheck source=tests/setup.sh
+    source tests/setup.sh
     ensure_programs "$install"
     ensure_tun
     build
