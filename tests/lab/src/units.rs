@@ -238,6 +238,26 @@ pub(crate) mod duration {
     }
 }
 
+/// For `#[serde(with = "optional_duration")]`: a [`Duration`] as text, or nothing.
+pub(crate) mod optional_duration {
+    use super::{Deserialize, Deserializer, Duration, Serializer, format_duration, parse_duration};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(crate) fn serialize<S: Serializer>(v: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match v {
+            Some(time) => s.serialize_some(&format_duration(*time)),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|text| parse_duration(&text).map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
 /// For `#[serde(with = "duration_or_bytes")]`: the queue's bound, a time or a size.
 pub(crate) mod duration_or_bytes {
     use super::{

@@ -9,16 +9,11 @@
 //! a stalled test never holds up a packet.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use serde::{Deserialize, Serialize};
 use tappers::Tun;
 use thread_priority::{
@@ -26,7 +21,8 @@ use thread_priority::{
     set_thread_priority_and_policy, thread_native_id,
 };
 
-use super::{Counters, Filter, Lateness, LatenessReport, Pipe, Shape, Time};
+use super::core::{Core, Job, Link};
+use super::{Counters, Filter, LatenessReport, Shape};
 
 /// The emulator's thread was gone, or could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +57,6 @@ pub struct LinkReport {
     /// Both directions' lateness.
     pub lateness: LatenessReport,
 }
-
-type Job = Box<dyn FnOnce(&mut Core) + Send>;
 
 /// A lab's link emulator: a handle to its thread, which ends when this is dropped.
 #[derive(Debug)]
@@ -101,26 +95,20 @@ impl Emulator {
         self.real_time
     }
 
-    /// Adds a link between two devices: `router` is the side whose packets go up.
+    /// Adds a link between two devices, of these shapes down and up: `router` is the side whose
+    /// packets go up.
     ///
     /// # Errors
     /// When the thread is gone or the devices can't be watched.
     pub fn add(
         &self,
         name: &str,
-        (down, up): (Shape, Shape),
+        shapes: (Shape, Shape),
         seed: u64,
         router: Tun,
         isp: Tun,
     ) -> Result<LinkId, EmulatorError> {
-        let link = Link {
-            name: name.into(),
-            filter: Filter::default(),
-            down: Pipe::new(down, seed.wrapping_mul(2)),
-            up: Pipe::new(up, seed.wrapping_mul(2).wrapping_add(1)),
-            router: None,
-            isp: None,
-        };
+        let link = Link::new(name, shapes, seed);
         self.call(move |core| {
             core.links.push(link);
             let index = core.links.len() - 1;
@@ -231,225 +219,4 @@ fn become_real_time() -> bool {
         ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
     )
     .is_ok()
-}
-
-/// How many packets are read from one device before the others and the due ones get their turn.
-const BATCH: usize = 64;
-/// The largest IP packet.
-const MAX_PACKET: usize = 65_535;
-/// Spare packet buffers kept for reuse.
-const SPARE: usize = 4096;
-
-const WAKE: u64 = u64::MAX;
-const TIMER: u64 = u64::MAX - 1;
-
-#[derive(Debug)]
-struct Core {
-    start: Instant,
-    epoll: Epoll,
-    timer: TimerFd,
-    armed: Option<Time>,
-    wake: Arc<EventFd>,
-    links: Vec<Link>,
-    spare: Vec<Vec<u8>>,
-    scratch: Vec<u8>,
-}
-
-struct Link {
-    name: String,
-    filter: Filter,
-    down: Pipe<Vec<u8>>,
-    up: Pipe<Vec<u8>>,
-    router: Option<Tun>,
-    isp: Option<Tun>,
-}
-
-impl Link {
-    const fn pipe(&mut self, direction: Direction) -> &mut Pipe<Vec<u8>> {
-        match direction {
-            Direction::Down => &mut self.down,
-            Direction::Up => &mut self.up,
-        }
-    }
-
-    /// The device that packets of this direction come from.
-    const fn source(&mut self, direction: Direction) -> &mut Option<Tun> {
-        match direction {
-            Direction::Down => &mut self.isp,
-            Direction::Up => &mut self.router,
-        }
-    }
-
-    fn report(&self) -> LinkReport {
-        let mut lateness = Lateness::default();
-        lateness.merge(self.down.lateness());
-        lateness.merge(self.up.lateness());
-        LinkReport {
-            name: self.name.clone(),
-            cut: self.down.is_cut(),
-            down: *self.down.counters(),
-            up: *self.up.counters(),
-            lateness: lateness.report(),
-        }
-    }
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-const BOTH: [Direction; 2] = [Direction::Down, Direction::Up];
-
-impl Core {
-    fn new(wake: Arc<EventFd>) -> nix::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let timer = TimerFd::new(
-            ClockId::CLOCK_MONOTONIC,
-            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
-        )?;
-        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
-        Ok(Self {
-            start: Instant::now(),
-            epoll,
-            timer,
-            armed: None,
-            wake,
-            links: Vec::new(),
-            spare: Vec::new(),
-            scratch: vec![0; MAX_PACKET],
-        })
-    }
-
-    fn now(&self) -> Time {
-        Time::ZERO + self.start.elapsed()
-    }
-
-    fn run(&mut self, inbox: &Receiver<Job>) {
-        let mut events = [EpollEvent::empty(); 32];
-        loop {
-            // Any error but an interruption would be a bug of ours; a pause keeps it harmless.
-            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-                Ok(ready) => ready,
-                Err(Errno::EINTR) => 0,
-                Err(_) => {
-                    std::thread::sleep(Duration::from_millis(10));
-                    0
-                }
-            };
-            for event in &events[..ready] {
-                match event.data() {
-                    WAKE => {
-                        let _ = self.wake.read();
-                        loop {
-                            match inbox.try_recv() {
-                                Ok(job) => job(self),
-                                Err(std::sync::mpsc::TryRecvError::Empty) => break,
-                                Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
-                            }
-                        }
-                    }
-                    // Setting the timer anew also clears it.
-                    TIMER => self.armed = None,
-                    token => self.read(token),
-                }
-            }
-            self.deliver();
-            self.arm();
-        }
-    }
-
-    /// Takes a batch of packets from the device behind `token` into its pipe.
-    fn read(&mut self, token: u64) {
-        let Ok(token) = usize::try_from(token) else { return };
-        let (index, direction) = (token / 2, BOTH[token % 2]);
-        let Some(link) = self.links.get_mut(index) else { return };
-        for _ in 0..BATCH {
-            let Some(tun) = link.source(direction) else { return };
-            let len = match tun.recv(&mut self.scratch) {
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // The device was removed under us.
-                Err(_) => return self.detach(index, direction),
-            };
-            let now = Time::ZERO + self.start.elapsed();
-            let bytes = &mut self.scratch[..len];
-            let size = u32::try_from(len).unwrap_or(u32::MAX);
-            if !link.filter.pass(bytes) {
-                link.pipe(direction).count_filtered(size);
-                continue;
-            }
-            let mut packet = self.spare.pop().unwrap_or_default();
-            packet.clear();
-            packet.extend_from_slice(bytes);
-            link.pipe(direction).offer(now, size, packet);
-        }
-    }
-
-    /// Hands over everything that is due.
-    fn deliver(&mut self) {
-        for link in &mut self.links {
-            for direction in BOTH {
-                while let Some(delivery) =
-                    link.pipe(direction).poll(Time::ZERO + self.start.elapsed())
-                {
-                    let target = match direction {
-                        Direction::Down => &link.router,
-                        Direction::Up => &link.isp,
-                    };
-                    // A device that is down or gone swallows packets, as a real one does.
-                    if let Some(tun) = target {
-                        let _ = tun.send(&delivery.packet);
-                    }
-                    if self.spare.len() < SPARE {
-                        self.spare.push(delivery.packet);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sets the timer to the next packet's time.
-    fn arm(&mut self) {
-        let next =
-            self.links.iter().flat_map(|l| [l.down.next_due(), l.up.next_due()]).flatten().min();
-        if next == self.armed {
-            return;
-        }
-        self.armed = next;
-        let _ = match next {
-            // Zero would disarm it.
-            Some(due) => {
-                let wait = due.since(self.now()).max(Duration::from_nanos(1));
-                let wait = Expiration::OneShot(TimeSpec::from_duration(wait));
-                self.timer.set(wait, TimerSetTimeFlags::empty())
-            }
-            None => self.timer.unset(),
-        };
-    }
-
-    fn attach(
-        &mut self,
-        index: usize,
-        direction: Direction,
-        mut tun: Tun,
-    ) -> Result<(), EmulatorError> {
-        self.detach(index, direction);
-        tun.set_nonblocking(true)?;
-        let token = index as u64 * 2 + u64::from(direction == Direction::Up);
-        self.epoll
-            .add(&tun, EpollEvent::new(EpollFlags::EPOLLIN, token))
-            .map_err(io::Error::from)?;
-        *self.links[index].source(direction) = Some(tun);
-        Ok(())
-    }
-
-    fn detach(&mut self, index: usize, direction: Direction) {
-        if let Some(tun) = self.links[index].source(direction).take() {
-            let _ = self.epoll.delete(&tun);
-        }
-    }
 }

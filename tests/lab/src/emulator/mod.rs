@@ -6,6 +6,7 @@
 //! * [`Counters`], [`LatenessReport`]: what happened.
 //! * [`Emulator`]: the real-time thread of a lab.
 
+mod core;
 mod counters;
 mod driver;
 mod filter;

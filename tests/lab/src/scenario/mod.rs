@@ -2,13 +2,17 @@
 //!
 //! See `scenarios/` for examples and the README for every key.
 
+mod change;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::emulator::{Filter, QueueLimit, Shape};
-use crate::units::{Fraction, Rate, UnitError, duration, parse_bytes, parse_duration};
+use crate::emulator::{Filter, Shape};
+use crate::units::{Rate, duration, optional_duration};
+
+pub use change::{ChangeError, ShapeChange};
 
 /// A scenario that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -148,90 +152,6 @@ pub enum Action {
     Set,
 }
 
-/// Changes to a [`Shape`]: what is left out stays.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ShapeChange {
-    /// New rate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
-    /// New one-way delay.
-    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
-    pub delay: Option<Duration>,
-    /// New jitter.
-    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
-    pub jitter: Option<Duration>,
-    /// New loss.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub loss: Option<Fraction>,
-    /// New bound of the queue, as a time.
-    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
-    pub queue: Option<Duration>,
-    /// New bound of the queue in bytes; goes before `queue`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue_bytes: Option<u64>,
-    /// New probability of doubling.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duplicate: Option<Fraction>,
-    /// New probability of being held back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reorder: Option<Fraction>,
-}
-
-impl ShapeChange {
-    /// Whether it changes nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// The shape after the change.
-    #[must_use]
-    pub fn apply(&self, mut shape: Shape) -> Shape {
-        shape.rate = self.rate.or(shape.rate);
-        shape.delay = self.delay.unwrap_or(shape.delay);
-        shape.jitter = self.jitter.unwrap_or(shape.jitter);
-        shape.loss = self.loss.unwrap_or(shape.loss);
-        shape.queue = self.queue.map_or(shape.queue, QueueLimit::Time);
-        shape.queue = self.queue_bytes.map_or(shape.queue, QueueLimit::Bytes);
-        shape.duplicate = self.duplicate.unwrap_or(shape.duplicate);
-        shape.reorder = self.reorder.unwrap_or(shape.reorder);
-        shape
-    }
-
-    /// Takes one `key=value` of the command line.
-    ///
-    /// # Errors
-    /// When the key is unknown or the value is not of its kind.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ChangeError> {
-        match key {
-            "rate" => self.rate = Some(value.parse()?),
-            "delay" => self.delay = Some(parse_duration(value)?),
-            "jitter" => self.jitter = Some(parse_duration(value)?),
-            "loss" => self.loss = Some(value.parse()?),
-            "duplicate" => self.duplicate = Some(value.parse()?),
-            "reorder" => self.reorder = Some(value.parse()?),
-            "queue" => match parse_duration(value) {
-                Ok(time) => self.queue = Some(time),
-                Err(_) => self.queue_bytes = Some(parse_bytes(value)?),
-            },
-            _ => return Err(ChangeError::Key(key.into())),
-        }
-        Ok(())
-    }
-}
-
-/// A `key=value` that says nothing about a link.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// Unknown key.
-    #[error("{0:?} is none of rate, delay, jitter, loss, queue, duplicate, reorder")]
-    Key(String),
-    /// Wrong value.
-    #[error(transparent)]
-    Value(#[from] UnitError),
-}
-
 impl Scenario {
     /// Reads a scenario file.
     ///
@@ -355,12 +275,12 @@ impl Scenario {
 }
 
 const BUILT_IN: &[(&str, &str)] = &[
-    ("adsl", include_str!("../scenarios/adsl.toml")),
-    ("fibre-lte", include_str!("../scenarios/fibre-lte.toml")),
-    ("starlink", include_str!("../scenarios/starlink.toml")),
-    ("unequal", include_str!("../scenarios/unequal.toml")),
-    ("unshaped", include_str!("../scenarios/unshaped.toml")),
-    ("three-wans", include_str!("../scenarios/three-wans.toml")),
+    ("adsl", include_str!("../../scenarios/adsl.toml")),
+    ("fibre-lte", include_str!("../../scenarios/fibre-lte.toml")),
+    ("starlink", include_str!("../../scenarios/starlink.toml")),
+    ("unequal", include_str!("../../scenarios/unequal.toml")),
+    ("unshaped", include_str!("../../scenarios/unshaped.toml")),
+    ("three-wans", include_str!("../../scenarios/three-wans.toml")),
 ];
 
 const fn one() -> u64 {
@@ -383,105 +303,5 @@ fn bond() -> String {
     "bond".into()
 }
 
-mod optional_duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::units::{format_duration, parse_duration};
-
-    #[expect(clippy::ref_option, reason = "serde calls it so")]
-    pub(super) fn serialize<S: Serializer>(v: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
-        match v {
-            Some(time) => s.serialize_some(&format_duration(*time)),
-            None => s.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let text = Option::<String>::deserialize(d)?;
-        text.map(|text| parse_duration(&text).map_err(serde::de::Error::custom)).transpose()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_built_in_scenario_is_sound_and_named_like_its_file() {
-        for (name, _) in BUILT_IN {
-            assert_eq!(Scenario::named(name).unwrap().name, *name);
-        }
-    }
-
-    #[test]
-    fn the_two_of_the_benchmarks_are_as_written_there() {
-        assert_eq!(Scenario::named("adsl").unwrap().total_rates(), Some((17_170_000, 1_530_000)));
-        let lte = Scenario::named("fibre-lte").unwrap();
-        assert_eq!(lte.total_rates(), Some((140_000_000, 30_000_000)));
-        assert_eq!(lte.wan[1].up.loss.get(), 0.003);
-        assert_eq!(lte.wan[1].down.jitter, Duration::from_millis(5));
-    }
-
-    #[test]
-    fn a_scenario_survives_being_written() {
-        for (name, _) in BUILT_IN {
-            let scenario = Scenario::named(name).unwrap();
-            let text = toml::to_string(&scenario).unwrap();
-            assert_eq!(Scenario::parse(&text, Path::new("x")).unwrap(), scenario);
-        }
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let cases = [
-            ("name = 'x'\nwan = []", "needs a WAN"),
-            ("name = 'x'\n[[wan]]\nname = 'a b'", "device's name"),
-            ("name = 'x'\n[[wan]]\nname = 'a'\n[[wan]]\nname = 'a'", "two WANs"),
-            ("name = 'x'\n[[wan]]\nname = 'a'\nrouter = 1", "router 1"),
-            ("name = 'x'\n[[wan]]\nname = 'a'\nspeed = 1", "unknown field"),
-            ("name = 'x'\n[[wan]]\nname = 'a'\ndown = { rate = 'quick' }", "a rate such as"),
-            ("name = 'x'\n[[wan]]\nname = 'a'\nveth = true\ncut = true", "can't be shaped"),
-            (
-                "name = 'x'\n[[wan]]\nname = 'a'\n[[event]]\nat = '1 s'\nwan = 'b'\ndo = 'cut'",
-                "no WAN",
-            ),
-        ];
-        for (text, wanted) in cases {
-            let error = Scenario::parse(text, Path::new("x.toml")).unwrap_err().to_string();
-            assert!(error.contains(wanted), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_timeline_is_in_order_and_repeats() {
-        let text = "name = 'x'\n[[wan]]\nname = 'a'\n\
-            [[event]]\nat = '3 s'\nevery = '4 s'\nwan = 'a'\ndo = 'restore'\n\
-            [[event]]\nat = '2 s'\nevery = '4 s'\nwan = 'a'\ndo = 'cut'\n";
-        let scenario = Scenario::parse(text, Path::new("x")).unwrap();
-        let times: Vec<_> = scenario
-            .timeline(Duration::from_secs(8))
-            .iter()
-            .map(|(at, e)| (at.as_secs(), e.action))
-            .collect();
-        assert_eq!(
-            times,
-            [(2, Action::Cut), (3, Action::Restore), (6, Action::Cut), (7, Action::Restore)]
-        );
-    }
-
-    #[test]
-    fn the_command_line_changes_what_it_names() {
-        let mut change = ShapeChange::default();
-        change.set("rate", "5 Mbit/s").unwrap();
-        change.set("queue", "64 KiB").unwrap();
-        assert!(change.set("colour", "red").is_err());
-        let shape = change.apply(Shape { delay: Duration::from_millis(7), ..Shape::default() });
-        assert_eq!(shape.rate, Some(Rate::from_bits_per_second(5_000_000)));
-        assert_eq!(shape.queue, QueueLimit::Bytes(65_536));
-        assert_eq!(shape.delay, Duration::from_millis(7));
-    }
-}
+mod tests;
