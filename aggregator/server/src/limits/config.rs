@@ -137,9 +137,10 @@ impl Limits {
         let router = EffectiveRouterLimits {
             flows: section.router.flows.unwrap_or((flows / 2).clamp(128, 16384)),
             lanes,
-            // Far above what a household's or an office's browsers do, below what hurts.
-            opens_per_second: section.router.opens_per_second.unwrap_or(2000),
-            open_burst: section.router.open_burst.unwrap_or(4000),
+            // What is open at once is bounded above. A rate that an owner has not asked for would
+            // reset connections of a busy network for no gain: this only stops a runaway loop.
+            opens_per_second: section.router.opens_per_second.unwrap_or(50_000),
+            open_burst: section.router.open_burst.unwrap_or(100_000),
             buffers: section
                 .router
                 .buffers_mib
