@@ -1,6 +1,5 @@
 //! What is seen while a download runs: a block of bars on a terminal, else a line each second.
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,27 +27,62 @@ impl Trace {
 
 /// Samples the WANs' counters until `done`, showing them under `title`.
 pub(crate) async fn watch(lab: &Lab, title: &str, expect: Duration, done: &AtomicBool) -> Trace {
-    let names: Vec<_> = lab.wans().map(|wan| wan.name().to_owned()).collect();
-    let mut trace = Trace { wans: names.into_iter().map(|name| (name, Vec::new())).collect() };
     let mut screen = Screen::new(lab, title, expect);
-    let mut before = downs(lab);
     let start = Instant::now();
+    let mut samples = vec![(Duration::ZERO, downs(lab))];
     let mut next = start;
     while !done.load(Ordering::Relaxed) {
         next += STEP;
         tokio::time::sleep_until(next.into()).await;
-        let now = downs(lab);
-        let step: Vec<u64> = now.iter().zip(&before).map(|(n, b)| n.saturating_sub(*b)).collect();
-        for ((_, bytes), new) in trace.wans.iter_mut().zip(&step) {
-            bytes.push(*new);
-        }
-        before = now;
+        let at = start.elapsed();
+        samples.push((at, downs(lab)));
+        // On a terminal the last half second, in a log the whole second since the last line.
+        let first = samples.len().saturating_sub(1 + if screen.terminal { SMOOTH } else { 10 });
         let cut: Vec<_> =
             lab.wans().map(|wan| wan.counters().is_ok_and(|c: LinkReport| c.cut)).collect();
-        screen.show(start.elapsed(), step, &cut);
+        screen.show(at, &rates(&samples[first..]), &cut);
     }
     screen.finish(start.elapsed());
-    trace
+    let bytes = |wan: usize| resample(samples.iter().map(|(at, sums)| (*at, sums[wan])));
+    Trace {
+        wans: lab.wans().enumerate().map(|(i, wan)| (wan.name().to_owned(), bytes(i))).collect(),
+    }
+}
+
+/// Mbit/s of each WAN between the first and the last sample.
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn rates(samples: &[(Duration, Vec<u64>)]) -> Vec<f64> {
+    let (Some((from, before)), Some((to, now))) = (samples.first(), samples.last()) else {
+        return Vec::new();
+    };
+    let time = (*to - *from).as_secs_f64().max(1e-3);
+    let mbit = |(now, before): (&u64, &u64)| now.saturating_sub(*before) as f64 * 8e-6 / time;
+    now.iter().zip(before).map(mbit).collect()
+}
+
+/// Bytes per whole [`STEP`] out of running sums, which were read a little late on a busy machine:
+/// between two readings the bytes are taken to have come evenly.
+fn resample(sums: impl Iterator<Item = (Duration, u64)>) -> Vec<u64> {
+    let mut steps = Vec::new();
+    let mut edge = STEP;
+    let (mut last_at, mut last_sum) = (Duration::ZERO, None);
+    let mut given = 0;
+    for (at, sum) in sums {
+        let before = *last_sum.get_or_insert_with(|| {
+            given = sum;
+            sum
+        });
+        while edge <= at {
+            let share = (edge - last_at).as_nanos() * u128::from(sum.saturating_sub(before));
+            let share = share / (at - last_at).as_nanos().max(1);
+            let until = before + u64::try_from(share).unwrap_or(0);
+            steps.push(until.saturating_sub(given));
+            given = until;
+            edge += STEP;
+        }
+        (last_at, last_sum) = (at, Some(sum));
+    }
+    steps
 }
 
 fn downs(lab: &Lab) -> Vec<u64> {
@@ -69,7 +103,6 @@ struct Screen {
     terminal: bool,
     colour: bool,
     drawn: usize,
-    recent: VecDeque<Vec<u64>>,
     steps: usize,
 }
 
@@ -90,46 +123,31 @@ impl Screen {
             terminal,
             colour: terminal && std::env::var_os("NO_COLOR").is_none(),
             drawn: 0,
-            recent: VecDeque::new(),
             steps: 0,
         }
     }
 
-    fn show(&mut self, at: Duration, step: Vec<u64>, cut: &[bool]) {
-        // On a terminal the last half second, in a log the whole second since the last line.
-        let keep = if self.terminal { SMOOTH } else { 10 };
-        self.recent.push_back(step);
-        while self.recent.len() > keep {
-            self.recent.pop_front();
-        }
+    fn show(&mut self, at: Duration, rates: &[f64], cut: &[bool]) {
         self.steps += 1;
         let text = if self.terminal {
             if !self.steps.is_multiple_of(2) {
                 return;
             }
-            self.block(at, cut)
+            self.block(at, rates, cut)
         } else {
             if !self.steps.is_multiple_of(10) {
                 return;
             }
-            self.line(at, cut)
+            self.line(at, rates, cut)
         };
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes());
         let _ = out.flush();
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-    fn rates(&self) -> Vec<f64> {
-        let time = self.recent.len().max(1) as f64 * STEP.as_secs_f64();
-        let sum = |index: usize| self.recent.iter().map(|step| step[index]).sum::<u64>() as f64;
-        (0..self.names.len()).map(|index| sum(index) * 8.0 / 1e6 / time).collect()
-    }
-
-    fn line(&self, at: Duration, cut: &[bool]) -> String {
-        let rates = self.rates();
+    fn line(&self, at: Duration, rates: &[f64], cut: &[bool]) -> String {
         let mut line = format!("  {:>4.0} s", at.as_secs_f64());
-        for ((name, rate), cut) in self.names.iter().zip(&rates).zip(cut) {
+        for ((name, rate), cut) in self.names.iter().zip(rates).zip(cut) {
             let state = if *cut { " (cut)" } else { "" };
             let _ = write!(line, "   {name} {rate:6.2}{state}");
         }
@@ -137,8 +155,7 @@ impl Screen {
         line
     }
 
-    fn block(&mut self, at: Duration, cut: &[bool]) -> String {
-        let rates = self.rates();
+    fn block(&mut self, at: Duration, rates: &[f64], cut: &[bool]) -> String {
         let width = self.names.iter().map(String::len).max().unwrap_or(0).max("together".len());
         let mut text = String::new();
         if self.drawn > 0 {
@@ -212,6 +229,14 @@ fn bar(share: f64, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn late_readings_don_t_move_bytes() {
+        // A steady 1000 bytes per step, read at odd times.
+        let read = |ms: u64| (Duration::from_millis(ms), 500 + ms * 10);
+        let steps = resample([0, 100, 230, 300, 480, 505].map(read).into_iter());
+        assert_eq!(steps, [1000; 5]);
+    }
 
     #[test]
     fn a_bar_is_always_as_wide_as_asked() {
