@@ -400,6 +400,22 @@ impl Brain {
             if !risen {
                 self.publish();
             }
+            self.judge_server();
+        }
+    }
+
+    /// The server is unreachable when no WAN reaches it, and reached again with the first that does.
+    fn judge_server(&self) {
+        let silent = |wan: &&Wan| wan.health.reason() == Reason::Silent;
+        let any_up = self.wans.iter().any(|wan| wan.health.state() == State::Up);
+        let connected = self.shared.standing().state == ServerState::Connected;
+        if any_up && !connected && self.shared.sessions.current().is_some() {
+            self.shared.set_server_state(ServerState::Connected, "");
+        } else if !any_up && connected && self.wans.iter().any(|wan| silent(&wan)) {
+            let why = "the server has stopped answering over every WAN";
+            self.shared.set_server_state(ServerState::Unreachable, why);
+            // It may be there again without knowing the session.
+            let _ = self.shared.link.try_send(LinkHint::ServerSilent);
         }
     }
 

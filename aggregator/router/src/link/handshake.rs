@@ -40,6 +40,8 @@ pub(crate) enum LinkHint {
     Message(Vec<u8>),
     /// A WAN came up or changed: a pause may be cut short.
     WansChanged,
+    /// No WAN reaches the server any more.
+    ServerSilent,
 }
 
 enum Outcome {
@@ -92,7 +94,7 @@ pub(crate) async fn run(
                 () = sleep_until(until) => break,
                 hint = hints.recv() => match hint {
                     Some(LinkHint::WansChanged) => break,
-                    Some(LinkHint::Message(_)) => {}
+                    Some(LinkHint::Message(_) | LinkHint::ServerSilent) => {}
                     None => return,
                 }
             }
@@ -105,7 +107,8 @@ async fn wait_until_needed(shared: &Shared, hints: &mut mpsc::Receiver<LinkHint>
     loop {
         let Some(session) = shared.sessions.current() else { return };
         let now = shared.clock.now();
-        if session.with(|s| s.is_due_for_renewal(now)) {
+        let silent = shared.standing().state == ServerState::Unreachable;
+        if silent || session.with(|s| s.is_due_for_renewal(now)) {
             return;
         }
         let age = session.with(|s| now.since(s.created()));
@@ -186,6 +189,7 @@ async fn handshake(
                     next_send = Some(Instant::now());
                     None
                 }
+                Some(LinkHint::ServerSilent) => None,
                 None => return Outcome::Silent,
             },
             Some(joined) = tcp.join_next() => joined.ok().flatten(),
