@@ -1,6 +1,8 @@
 //! A WAN of a running lab: what a test does to it.
 
+use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tappers::{Interface, Tun};
 
@@ -35,6 +37,9 @@ pub struct Wan<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) state: &'a WanState,
 }
+
+/// How long a device that was pulled may linger.
+const DEVICE_GONE: Duration = Duration::from_secs(15);
 
 /// The metric of a default route that goes before all others; see [`Wan::prefer`].
 const PREFERRED: u32 = 1;
@@ -216,5 +221,18 @@ impl Wan<'_> {
 /// A new TUN device in a namespace; it goes when the handle does.
 pub(crate) fn open_tun(ns: &Namespace, name: &str) -> Result<Tun, LabError> {
     let open = || Tun::new_named(Interface::new(name)?);
-    ns.run(open).map_err(|source| LabError::Tun { name: name.into(), source })
+    let fail = |source| LabError::Tun { name: name.into(), source };
+    let start = Instant::now();
+    loop {
+        match ns.run(open) {
+            // The kernel takes its time to let go of a device that sockets have used, and a
+            // process that was being started at that moment may hold it for a blink.
+            Err(error)
+                if error.kind() == ErrorKind::ResourceBusy && start.elapsed() < DEVICE_GONE =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            opened => return opened.map_err(fail),
+        }
+    }
 }
