@@ -92,7 +92,11 @@ impl FromStr for Endpoint {
         };
         let port = match port {
             None => DEFAULT_PORT,
-            Some(port) => port.parse().ok().filter(|&p: &u16| p != 0).ok_or_else(error)?,
+            // Digits only: `parse` alone would take a sign too.
+            Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
+                port.parse().ok().filter(|&p: &u16| p != 0).ok_or_else(error)?
+            }
+            Some(_) => return Err(error()),
         };
         if !is_host(host) {
             return Err(error());

@@ -109,7 +109,8 @@ pub(super) fn read_reply(
     index: u32,
     init_mac1: &[u8],
 ) -> Result<[u8; MAC_LEN], HandshakeError> {
-    if message.len() != REPLY_LEN || read_u32(message, 4) != Some(index) {
+    let is_reply = message.len() == REPLY_LEN && message[..4] == [COOKIE_REPLY, VERSION, 0, 0];
+    if !is_reply || read_u32(message, 4) != Some(index) {
         return Err(HandshakeError::Malformed);
     }
     let (nonce, sealed) =

@@ -163,10 +163,14 @@ pub fn receiver_of(message: &[u8]) -> Option<u32> {
 pub mod unknown_session {
     use super::{MAC_LEN, UNKNOWN_SESSION, UNKNOWN_SESSION_LEN, VERSION, read_u32};
 
-    /// The answer to `cause`, a record or datagram sealed for session `index`.
+    /// The answer to `cause`, a record or datagram sealed for session `index`; `None` if the cause
+    /// is shorter than the answer would be.
     #[must_use]
     pub fn encode(index: u32, cause: &[u8]) -> Option<Vec<u8>> {
-        let proof = cause.len().checked_sub(MAC_LEN).map(|start| &cause[start..])?;
+        if cause.len() < UNKNOWN_SESSION_LEN {
+            return None;
+        }
+        let proof = &cause[cause.len() - MAC_LEN..];
         let mut out = vec![UNKNOWN_SESSION, VERSION, 0, 0];
         out.extend_from_slice(&index.to_be_bytes());
         out.extend_from_slice(proof);

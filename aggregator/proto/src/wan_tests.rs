@@ -1,0 +1,244 @@
+//! A WAN over a link that answers or does not, and anything at all happening to it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Runs pings over a link that answers after `rtt` while `alive` says so.
+struct World {
+    wan: WanHealth,
+    now: Time,
+    answers: VecDeque<(Time, u32)>,
+    sent: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut wan = WanHealth::new(Time::ZERO);
+        wan.set_link(Time::ZERO, true);
+        Self { wan, now: Time::ZERO, answers: VecDeque::new(), sent: 0 }
+    }
+
+    fn run(&mut self, length: Duration, rtt: Duration, alive: bool) {
+        let end = self.now + length;
+        loop {
+            let timeout = self.wan.poll_timeout().unwrap_or(end);
+            let next = self.answers.front().map_or(timeout, |&(at, _)| at.min(timeout));
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            if let Some(&(at, number)) = self.answers.front()
+                && at <= self.now
+            {
+                self.answers.pop_front();
+                self.wan.handle_pong(self.now, number);
+            }
+            if let Some(number) = self.wan.handle_timeout(self.now) {
+                self.sent += 1;
+                if alive {
+                    self.answers.push_back((self.now + rtt, number));
+                }
+            }
+        }
+    }
+}
+
+const RTT: Duration = Duration::from_millis(40);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn comes_up_with_the_first_answer() {
+    let mut world = World::new();
+    assert_eq!(world.wan.state(), State::Probing);
+    world.run(Duration::from_millis(41), RTT, true);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Up, Reason::Answers));
+}
+
+#[test]
+fn a_cut_is_noticed_and_the_return_too() {
+    let mut world = World::new();
+    world.wan.set_active(Time::ZERO, true);
+    world.run(5 * SECOND, RTT, true);
+    let cut = world.now;
+    world.run(SECOND, RTT, false);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Down, Reason::Silent));
+    assert!(world.wan.since().since(cut) <= Duration::from_millis(700));
+    let back = world.now;
+    world.run(2 * SECOND, RTT, true);
+    assert_eq!(world.wan.state(), State::Up);
+    assert!(world.wan.since().since(back) < SECOND);
+}
+
+#[test]
+fn a_filling_queue_is_not_a_cut() {
+    let mut world = World::new();
+    world.wan.set_active(Time::ZERO, true);
+    world.run(5 * SECOND, RTT, true);
+    for ms in (40..=540).step_by(10) {
+        world.run(Duration::from_millis(10), Duration::from_millis(ms), true);
+        assert_eq!(world.wan.state(), State::Up, "at {ms} ms");
+    }
+}
+
+#[test]
+fn flapping_is_damped() {
+    let mut world = World::new();
+    world.wan.set_active(Time::ZERO, true);
+    world.run(SECOND, RTT, true);
+    let mut downtime = Vec::new();
+    for _ in 0..5 {
+        world.run(SECOND, RTT, false);
+        assert_eq!(world.wan.state(), State::Down);
+        let back = world.now;
+        while world.wan.state() == State::Down {
+            world.run(Duration::from_millis(20), RTT, true);
+        }
+        downtime.push(world.now.since(back));
+    }
+    assert!(downtime[4] > 2 * downtime[0], "{downtime:?}");
+}
+
+#[test]
+fn idle_costs_little_and_one_lost_ping_nothing() {
+    let mut world = World::new();
+    world.run(SECOND, RTT, true);
+    world.sent = 0;
+    world.run(60 * SECOND, RTT, true);
+    assert!(world.sent <= 13, "{} pings in an idle minute", world.sent);
+    world.run(Duration::from_millis(5100), RTT, false);
+    world.run(SECOND, RTT, true);
+    assert_eq!(world.wan.state(), State::Up);
+}
+
+#[test]
+fn tcp_alone_holds_a_wan_up_where_udp_is_blocked() {
+    let mut world = World::new();
+    world.run(SECOND, RTT, false);
+    assert_eq!(world.wan.state(), State::Probing);
+    world.wan.handle_tcp_connected(world.now, RTT);
+    assert_eq!(world.wan.reason(), Reason::AnswersTcpOnly);
+    world.run(60 * SECOND, RTT, false);
+    assert_eq!(world.wan.state(), State::Up);
+    world.wan.handle_tcp_failed(world.now);
+    assert_eq!(world.wan.state(), State::Down);
+    world.wan.set_link(world.now, false);
+    assert_eq!(world.wan.poll_timeout(), None);
+}
+
+/// What can happen to a WAN.
+#[derive(Debug, Clone)]
+enum Event {
+    Link(bool),
+    Active(bool),
+    /// The answer to one of the last pings.
+    Pong(usize),
+    Strayed(u32),
+    TcpConnected(Duration),
+    TcpFailed,
+    Withdraw(usize),
+    /// Time passes, and timeouts are handled when they are due.
+    Pass(Duration),
+    /// Time passes, and timeouts are handled late.
+    Sleep(Duration),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    // Odd microseconds, so that the smoothed RTT has fractions of them.
+    let short = (0..200_000u64).prop_map(Duration::from_micros);
+    let long = (0..100_000_000u64).prop_map(Duration::from_micros);
+    prop_oneof![
+        1 => any::<bool>().prop_map(Event::Link),
+        1 => any::<bool>().prop_map(Event::Active),
+        6 => (0..6usize).prop_map(Event::Pong),
+        1 => any::<u32>().prop_map(Event::Strayed),
+        1 => short.clone().prop_map(Event::TcpConnected),
+        1 => Just(Event::TcpFailed),
+        1 => (0..6usize).prop_map(Event::Withdraw),
+        6 => short.prop_map(Event::Pass),
+        1 => long.clone().prop_map(Event::Pass),
+        1 => long.prop_map(Event::Sleep),
+    ]
+}
+
+/// Handles the timeout, and checks what must hold after it.
+fn tick(wan: &mut WanHealth, now: Time, linked: bool, pings: &mut Vec<u32>) {
+    if let Some(number) = wan.handle_timeout(now) {
+        assert!(linked, "a ping without a link");
+        assert!(!pings.contains(&number), "number {number} twice");
+        pings.push(number);
+    }
+    match wan.poll_timeout() {
+        Some(at) => assert!(at > now, "busy loop: {at:?} at {now:?}"),
+        None => assert!(!linked),
+    }
+}
+
+proptest! {
+    #[test]
+    fn holds_together_whatever_happens(events in prop::collection::vec(event(), 1..200)) {
+        let mut now = Time::from_micros(17);
+        let mut wan = WanHealth::new(now);
+        let mut linked = false;
+        let mut pings = Vec::new();
+        for event in events {
+            let recent = |back: usize| pings.len().checked_sub(back + 1).map(|at: usize| pings[at]);
+            match event {
+                Event::Link(up) => {
+                    linked = up;
+                    wan.set_link(now, up);
+                }
+                Event::Active(active) => wan.set_active(now, active),
+                Event::Pong(back) => {
+                    if let Some(number) = recent(back) {
+                        wan.handle_pong(now, number);
+                    }
+                }
+                Event::Strayed(number) => wan.handle_pong(now, number),
+                Event::TcpConnected(rtt) => wan.handle_tcp_connected(now, rtt),
+                Event::TcpFailed => wan.handle_tcp_failed(now),
+                Event::Withdraw(back) => {
+                    if let Some(number) = recent(back) {
+                        wan.withdraw(number);
+                    }
+                }
+                Event::Pass(length) => {
+                    let end = now + length;
+                    while let Some(at) = wan.poll_timeout().filter(|&at| at <= end) {
+                        now = now.max(at);
+                        tick(&mut wan, now, linked, &mut pings);
+                    }
+                    now = end;
+                }
+                Event::Sleep(length) => {
+                    now += length;
+                    tick(&mut wan, now, linked, &mut pings);
+                }
+            }
+            prop_assert!(wan.in_flight.len() <= IN_FLIGHT);
+            prop_assert!(wan.loss_ppm() <= 1_000_000);
+            prop_assert!(wan.since() <= now);
+            prop_assert!(linked || wan.state() == State::Down);
+            prop_assert_eq!(wan.reason() == Reason::NoLink, !linked);
+            prop_assert_eq!(
+                wan.state() == State::Up,
+                matches!(wan.reason(), Reason::Answers | Reason::AnswersTcpOnly)
+            );
+        }
+    }
+}
+
+#[test]
+fn blocked_udp_costs_little() {
+    let mut world = World::new();
+    world.wan.handle_tcp_connected(Time::ZERO, RTT);
+    world.run(120 * SECOND, RTT, false);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Up, Reason::AnswersTcpOnly));
+    world.sent = 0;
+    world.run(60 * SECOND, RTT, false);
+    assert!(world.sent <= 13, "{} pings in a minute that nobody answers", world.sent);
+    // And that UDP passes again is noticed.
+    world.run(6 * SECOND, RTT, true);
+    assert_eq!(world.wan.reason(), Reason::Answers);
+}
