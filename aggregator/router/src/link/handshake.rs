@@ -29,9 +29,12 @@ const TCP_AFTER: Duration = Duration::from_millis(600);
 const TCP_TIME: Duration = Duration::from_secs(4);
 /// When a handshake is begun anew.
 const GIVE_UP: Duration = Duration::from_secs(5);
-/// Pauses between handshakes: while the server is silent, and after it has said no.
+/// Pauses between handshakes: while the server is silent, and after it has said no. A router that
+/// was added this moment may not be known to the running server yet, so the first no counts little:
+/// each further one doubles the pause.
 const PAUSE_SILENT: Duration = Duration::from_millis(500);
-const PAUSE_REFUSED: Duration = Duration::from_secs(10);
+const PAUSE_REFUSED: Duration = Duration::from_millis(500);
+const PAUSE_REFUSED_MOST: Duration = Duration::from_secs(10);
 
 /// What others notice that concerns the session.
 #[derive(Debug)]
@@ -56,12 +59,12 @@ pub(crate) async fn run(
     identity: RouterIdentity,
     mut hints: mpsc::Receiver<LinkHint>,
 ) {
-    let mut failures = 0u32;
+    let (mut failures, mut refusals) = (0u32, 0u32);
     loop {
         wait_until_needed(&shared, &mut hints).await;
         let pause = match handshake(&shared, &identity, &mut hints).await {
             Outcome::Done => {
-                failures = 0;
+                (failures, refusals) = (0, 0);
                 continue;
             }
             Outcome::Silent => {
@@ -85,7 +88,9 @@ pub(crate) async fn run(
                 if shared.set_server_state(state, &notice.to_string()) {
                     warn!(%notice, "the server refuses this router");
                 }
-                PAUSE_REFUSED
+                let pause = PAUSE_REFUSED * (1 << refusals.min(8));
+                refusals += 1;
+                pause.min(PAUSE_REFUSED_MOST)
             }
         };
         let until = Instant::now() + pause;
