@@ -41,7 +41,7 @@ main() {
     if [ "$quick" = 0 ]; then
         step "daemons" cargo build --profile lab --locked -p wanbond -p wanbond-server -p wanbond-lab
         step "end to end" cargo test --profile lab -p wanbond-e2e --locked --no-fail-fast \
-            -- --show-output --test-threads "${E2E_THREADS:-2}"
+            -- --show-output --test-threads "${E2E_THREADS:-1}"
     fi
     finish
 }

@@ -152,7 +152,7 @@ async fn run_with(
     shared.log(Event::new(0.0, EventKind::Started, "wanbond started"));
     let mut tasks = JoinSet::new();
     if config.globals.enabled {
-        for listener in listeners(config.globals.redirect_port)? {
+        for listener in listeners(config.globals.redirect_port).await? {
             tasks.spawn(flow::serve(Arc::clone(&shared), listener));
         }
         tasks.spawn(lanes::keep_warm(Arc::clone(&shared)));
@@ -176,7 +176,25 @@ async fn run_with(
     result
 }
 
-fn listeners(port: u16) -> Result<Vec<tokio::net::TcpListener>> {
+async fn listeners(port: u16) -> Result<Vec<tokio::net::TcpListener>> {
+    // After a reload, the tasks of the run before may be just letting go of the port.
+    for _ in 0..40 {
+        match try_listeners(port) {
+            Err(error) if is_in_use(&error) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            result => return result,
+        }
+    }
+    try_listeners(port)
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    let io = error.root_cause().downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+fn try_listeners(port: u16) -> Result<Vec<tokio::net::TcpListener>> {
     let options = ListenOptions { backlog: BACKLOG, v6_only: true, ..ListenOptions::default() };
     let v4 = listen(([0, 0, 0, 0], port).into(), &options)
         .with_context(|| format!("port {port}, to which TCP is redirected, can't be listened on; set option redirect_port to a free one"))?;

@@ -26,7 +26,7 @@ const RETAINED: usize = 64 * 1024;
 /// A lane is asked for a sign of life when an answer takes longer than this and two round trips.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 /// And given up when none came for this long and three more.
-const GIVE_UP_AFTER: Duration = Duration::from_millis(500);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 5;
 
 /// Why a flow was not opened.
