@@ -1,0 +1,7 @@
+//! Flows over a real lane: client ─ router's pump ═ TCP ═ server's pump ─ target, on loopback, with
+//! keys from a real handshake.
+
+mod endings;
+mod faults;
+mod support;
+mod transfers;
