@@ -32,8 +32,9 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     let (one, other) = (one.unwrap(), other.unwrap().0);
     for stream in [&one, &other] {
         stream.set_nodelay(true).unwrap();
-        // Small kernel buffers, so that a slow end is felt soon.
-        socket2::SockRef::from(stream).set_send_buffer_size(64 * 1024).unwrap();
+        // Bounded, as a fast reader's would grow to tens of MB; but never small: loopback's segments
+        // of 64 KiB get stuck for 200 ms at a time in windows that hardly hold one.
+        socket2::SockRef::from(stream).set_recv_buffer_size(1 << 20).unwrap();
     }
     (one, other)
 }
@@ -186,19 +187,34 @@ impl Lane {
 impl Flow {
     /// Waits for both pumps; frees the lane as the daemons do.
     pub(crate) async fn ended(self) -> Ended {
-        let mut router = self.router.await.unwrap();
-        let server = self.server.await.unwrap();
-        let mut lane = None;
-        if let (Some(mut to_server), Some(to_router)) = (router.lane, server.lane) {
-            let free = matches!(router.end, Ok(FlowEnd::Complete))
-                || drain(&mut to_server, &mut router.keys, usize::MAX).await.unwrap();
-            lane = free.then_some(Lane {
-                sessions: self.sessions,
-                router: to_server,
-                server: to_router,
-                pools: self.pools,
-            });
-        }
+        let Self { sessions, pools, router, server: mut serving, .. } = self;
+        let mut server = None;
+        let freeing = async {
+            let mut router = router.await.unwrap();
+            let mut free = matches!(router.end, Ok(FlowEnd::Complete));
+            if let (false, Some(lane)) = (free, &mut router.lane) {
+                // Fails where the server has dropped the lane, which its own end tells too.
+                free = drain(lane, &mut router.keys, usize::MAX).await.unwrap_or(false);
+            }
+            (router, free)
+        };
+        // The server reads on for the next open, so that the router gets rid of what it has queued.
+        let serve_on = async {
+            let ended = server.insert((&mut serving).await.unwrap());
+            skip_rest(ended.lane.as_mut()).await;
+        };
+        let (router, free) = tokio::select! {
+            freed = freeing => freed,
+            () = serve_on => unreachable!("nothing is opened meanwhile"),
+        };
+        let server = match server {
+            Some(server) => server,
+            None => serving.await.unwrap(),
+        };
+        let lane = match (router.lane, server.lane) {
+            (Some(router), Some(server)) if free => Some(Lane { sessions, router, server, pools }),
+            _ => None,
+        };
         Ended { router: router.end, server: server.end, moved: router.moved, lane }
     }
 
@@ -230,6 +246,21 @@ fn pump(
         let moved = [&traffic.sent, &traffic.received].map(|bytes| bytes.load(Ordering::Relaxed));
         Half { lane: end.is_ok().then_some(lane), keys, end, moved }
     })
+}
+
+/// Skips what still comes of a flow that has ended at the server.
+async fn skip_rest(lane: Option<&mut LaneStream>) {
+    let Some(lane) = lane else { return std::future::pending().await };
+    while let Ok(frame) = lane.frame().await {
+        match frame.kind {
+            FrameKind::Record => lane.consume(&frame),
+            FrameKind::LaneRecord => {
+                lane.handle_lane_record(&frame).unwrap();
+            }
+            FrameKind::Open | FrameKind::Handshake => panic!("nobody sent one"),
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The server's part of an open: skips what was on its way of the flow before.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
+use wanbond_proto::handshake::unknown_session;
 use wanbond_proto::lane::{FlowKeys, FrameKind, LaneError, Open, RecordType, ResetReason, Target};
 use wanbond_proto::session::FlowId;
 use wanbond_relay::LaneFault;
@@ -69,6 +70,10 @@ enum Attempt {
     Again {
         taken: Taken,
     },
+    /// The server does not know the session, and so has not taken the flow.
+    Forgotten {
+        session: u32,
+    },
     Client {
         error: io::Error,
         lane: BusyLane,
@@ -100,10 +105,8 @@ pub(super) async fn open(
     let deadline = Instant::now() + PATIENCE;
     let mut early = Early::default();
     let mut instead_of = None;
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            count(&shared.counters.retried);
-        }
+    let mut attempts = 0;
+    while attempts < ATTEMPTS && Instant::now() < deadline {
         let lane = match shared.lanes.take(shared, deadline).await {
             Ok(lane) => lane,
             Err(error) => return Err((Some(client), error.into())),
@@ -121,13 +124,33 @@ pub(super) async fn open(
                 return Err((None, NotOpened::Client(error)));
             }
             Attempt::Fault(fault) => return Err((Some(client), NotOpened::Protocol(fault))),
-            Attempt::Again { taken: Taken::No } => {}
+            Attempt::Again { taken: Taken::No } => attempts += 1,
             Attempt::Again { taken: Taken::Perhaps(flow, session) } => {
                 instead_of = Some((flow, session));
+                attempts += 1;
+            }
+            // Every lane would say the same until there is a new session, so this is no attempt.
+            Attempt::Forgotten { session } => {
+                if !session_replaced(shared, session, deadline).await {
+                    break;
+                }
             }
         }
+        count(&shared.counters.retried);
     }
     Err((Some(client), NotOpened::Lanes))
+}
+
+/// Waits until the session is another than the one that the server has forgotten, or none.
+/// `false` if that took too long.
+async fn session_replaced(shared: &Shared, forgotten: u32, deadline: Instant) -> bool {
+    let mut changes = shared.sessions.subscribe();
+    while shared.sessions.current().is_some_and(|s| s.remote_index() == forgotten) {
+        if timeout_at(deadline, changes.changed()).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 async fn try_open(
@@ -189,8 +212,13 @@ async fn try_open(
                         Err(fault) => return Attempt::Fault(fault),
                     },
                     FrameKind::Handshake => {
-                        if let Some(message) = handshake_message(&mut lane.stream, &frame) {
-                            let _ = shared.link.try_send(LinkHint::Message(message));
+                        let message = handshake_message(&mut lane.stream, &frame).unwrap_or_default();
+                        // It may speak of an older session, in which the lane was opened.
+                        let forgotten = unknown_session::decode(&message)
+                            .is_some_and(|(index, _)| index == session.remote_index());
+                        let _ = shared.link.try_send(LinkHint::Message(message));
+                        if forgotten {
+                            return Attempt::Forgotten { session: session.remote_index() };
                         }
                         return Attempt::Again { taken: Taken::No };
                     }

@@ -188,6 +188,12 @@ async fn handshake(
         let message = tokio::select! {
             () = sleep_until(wake.unwrap_or(start + GIVE_UP)) => None,
             hint = hints.recv() => match hint {
+                Some(LinkHint::Message(message)) if forgotten_by_server(shared, &message) => {
+                    // It is there again: what was sent so far came too early.
+                    next_send = Some(Instant::now());
+                    tcp_at = tcp_at.or(Some(Instant::now() + TCP_AFTER));
+                    None
+                }
                 Some(LinkHint::Message(message)) => Some(message),
                 Some(LinkHint::WansChanged) => {
                     // A WAN that has just come gets the Init too.
