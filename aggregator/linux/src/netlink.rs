@@ -11,6 +11,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::netstate::concerns_us;
 use crate::owned::Owner;
@@ -91,7 +92,7 @@ impl Netlink {
     pub fn changes(&self) -> ChangeStream {
         let mut changed = self.changed.clone();
         changed.mark_unchanged();
-        ChangeStream { changed }
+        ChangeStream { changed, over_at: None }
     }
 
     /// Runs a dump and hands every object to `each`.
@@ -146,6 +147,8 @@ impl Netlink {
 #[derive(Debug, Clone)]
 pub struct ChangeStream {
     changed: watch::Receiver<u32>,
+    /// A burst has begun, and is taken to be over then.
+    over_at: Option<Instant>,
 }
 
 /// How long to wait for the rest of a burst. Far below what detecting a dead WAN takes, and far
@@ -155,12 +158,20 @@ const COALESCE: Duration = Duration::from_millis(20);
 impl ChangeStream {
     /// Waits for the next burst of changes to be over. Changes since the last call count.
     ///
-    /// Never resolves again once every [`Netlink`] it came from is gone.
+    /// Never resolves again once every [`Netlink`] it came from is gone. Dropped before it has
+    /// resolved, it loses nothing.
     pub async fn next(&mut self) {
-        if self.changed.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(COALESCE).await;
+        let over_at = match self.over_at {
+            Some(over_at) => over_at,
+            None => {
+                if self.changed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                *self.over_at.insert(Instant::now() + COALESCE)
+            }
+        };
+        tokio::time::sleep_until(over_at).await;
+        self.over_at = None;
         self.changed.mark_unchanged();
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Neighbour, in_namespace, link, patient, sh, until};
+use std::time::Duration;
 use wanbond_linux::netstate::Netlink;
 use wanbond_linux::prefix::Family;
 
@@ -82,6 +83,22 @@ fn changes_are_told() {
         patient("the other end going down", changes.next()).await;
         until("the carrier's end", || sh("ip link show wan").contains("NO-CARRIER")).await;
         assert!(!netlink.snapshot().await.unwrap().devices["wan"].up);
+    });
+}
+
+/// Whoever waits for other things too gives up waiting for this one again and again.
+#[test]
+fn a_change_is_told_to_a_listener_that_is_interrupted() {
+    in_namespace(|| async {
+        let isp = Neighbour::new();
+        link("wan", &[], &isp, &[]);
+        let netlink = Netlink::new().await.unwrap();
+        let mut changes = netlink.changes();
+        sh("ip addr add 192.0.2.10/24 dev wan");
+        let interrupted = async {
+            while tokio::time::timeout(Duration::from_millis(3), changes.next()).await.is_err() {}
+        };
+        patient("a change", interrupted).await;
     });
 }
 
