@@ -15,7 +15,9 @@
 //! 4. [`lane`]: TCP flows, one after another, as sealed records over an ordered byte carrier.
 //! 5. [`datagram`]: what the session sends over UDP, on any path; [`replay`] keeps both from being
 //!    repeated.
-//! 6. [`wan`]: the health of one WAN, from the answers that come over it.
+//! 6. [`inner`]: the addresses inside the tunnel; [`forward`]: public ports that lead to hosts
+//!    behind a router.
+//! 7. [`wan`]: the health of one WAN, from the answers that come over it.
 //!
 //! # Invariants
 //!
@@ -29,7 +31,9 @@
 
 pub mod crypto;
 pub mod datagram;
+pub mod forward;
 pub mod handshake;
+pub mod inner;
 pub mod keys;
 pub mod lane;
 pub mod pairing;

@@ -13,7 +13,8 @@ use crate::Time;
 use crate::crypto::aead::{Sequence, Suite};
 use crate::crypto::kdf;
 use crate::datagram::DatagramKeys;
-use crate::handshake::Egress;
+use crate::handshake::{Egress, Welcome};
+use crate::inner::{Inner, Instance};
 use crate::keys::PublicKey;
 use crate::lane::FlowKeys;
 
@@ -55,7 +56,8 @@ pub struct Session {
     suite: Suite,
     peer: PublicKey,
     observed: Option<SocketAddr>,
-    egress: Egress,
+    peer_instance: Instance,
+    welcome: Welcome,
     lane_secret: [u8; 32],
     datagram_secret: [u8; 32],
     next_flow: u64,
@@ -71,7 +73,8 @@ impl Session {
         suite: Suite,
         peer: PublicKey,
         observed: Option<SocketAddr>,
-        egress: Egress,
+        peer_instance: Instance,
+        welcome: Welcome,
         split: &([u8; 32], [u8; 32]),
         hash: &[u8],
     ) -> Self {
@@ -88,7 +91,8 @@ impl Session {
             suite,
             peer,
             observed,
-            egress,
+            peer_instance,
+            welcome,
             lane_secret: kdf::expand_key(&prk, b"wanbond1 lanes"),
             datagram_secret: kdf::expand_key(&prk, b"wanbond1 datagrams"),
             next_flow: 0,
@@ -128,7 +132,21 @@ impl Session {
     /// What the server can reach.
     #[must_use]
     pub const fn egress(&self) -> Egress {
-        self.egress
+        self.welcome.egress
+    }
+
+    /// Which run of the other end's daemon made this session. What goes beyond a session, such as
+    /// a tunnel's numbers, goes on with the next one only if this stays the same.
+    #[must_use]
+    pub const fn peer_instance(&self) -> Instance {
+        self.peer_instance
+    }
+
+    /// The addresses inside the tunnel; both ends know the same. `None` if the server has none
+    /// for this router: then no packets go through.
+    #[must_use]
+    pub const fn inner(&self) -> Option<Inner> {
+        self.welcome.inner
     }
 
     /// When the handshake was done.

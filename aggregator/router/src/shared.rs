@@ -13,6 +13,7 @@ use wanbond_control::{Event, EventKind, EventLog};
 use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::datagram::PathId;
+use wanbond_proto::inner::Instance;
 use wanbond_proto::wan::State;
 use wanbond_relay::{BufferPool, Clock, Traffic};
 
@@ -106,6 +107,8 @@ pub(crate) struct Shared {
     pub traffic: Traffic,
     /// What this machine encrypts fast.
     pub suites: Vec<Suite>,
+    /// This run of the daemon, as the server knows it.
+    pub instance: Instance,
     /// Every WAN of the configuration that is not off.
     pub wans: watch::Sender<Arc<[WanView]>>,
     /// The server's addresses.
@@ -132,6 +135,7 @@ pub(crate) struct SharedParts {
     pub(crate) clock: Clock,
     pub(crate) pool: Arc<BufferPool>,
     pub(crate) suites: Vec<Suite>,
+    pub(crate) instance: Instance,
     pub(crate) evidence: mpsc::Sender<WanEvidence>,
     pub(crate) link: mpsc::Sender<LinkHint>,
     pub(crate) congestion: Option<String>,
@@ -148,6 +152,7 @@ impl Shared {
             pool: parts.pool,
             traffic: Traffic::default(),
             suites: parts.suites,
+            instance: parts.instance,
             wans: watch::Sender::new(Arc::new([])),
             server: watch::Sender::default(),
             sessions: Sessions::default(),

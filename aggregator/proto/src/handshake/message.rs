@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::crypto::aead::{AuthError, Suite};
 use crate::crypto::noise::{MESSAGE_1_OVERHEAD, MESSAGE_2_OVERHEAD};
+use crate::inner::{Inner, Instance};
 use crate::keys::PublicKey;
 
 /// The version of the protocol spoken here.
@@ -219,24 +220,31 @@ impl<'a> InitView<'a> {
     }
 }
 
-/// What the router tells in its Init: the suites it can use, fastest first, and zeros that bring
-/// the message to [`MIN_INIT`]. Later versions append before the zeros.
-pub(super) struct Offer;
+/// What the router tells in its Init: the suites it can use, fastest first, which run of it this
+/// is, and zeros that bring the message to [`MIN_INIT`]. Later versions append before the zeros.
+pub(super) struct Offer {
+    pub(super) suites: Vec<Suite>,
+    pub(super) instance: Instance,
+}
 
 impl Offer {
-    pub(super) fn encode(suites: &[Suite]) -> Vec<u8> {
+    pub(super) fn encode(suites: &[Suite], instance: Instance) -> Vec<u8> {
         let mut out = vec![suites.len() as u8];
         out.extend(suites.iter().map(|suite| suite.code()));
+        out.extend_from_slice(&instance.0);
         let fixed = INIT_HEADER + MESSAGE_1_OVERHEAD + 2 * MAC_LEN;
         out.resize(out.len().max(MIN_INIT - fixed), 0);
         out
     }
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Vec<Suite>, HandshakeError> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, HandshakeError> {
         let (&count, rest) = payload.split_first().ok_or(HandshakeError::Malformed)?;
-        let codes = rest.get(..usize::from(count)).ok_or(HandshakeError::Malformed)?;
+        let (codes, rest) =
+            rest.split_at_checked(usize::from(count)).ok_or(HandshakeError::Malformed)?;
+        let instance = Instance(*rest.first_chunk().ok_or(HandshakeError::Malformed)?);
         // Suites of later versions are skipped.
-        Ok(codes.iter().filter_map(|&code| Suite::from_code(code)).collect())
+        let suites = codes.iter().filter_map(|&code| Suite::from_code(code)).collect();
+        Ok(Self { suites, instance })
     }
 }
 
@@ -249,21 +257,41 @@ pub struct Egress {
     pub ipv6: bool,
 }
 
+/// What a server tells every router it admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome {
+    /// What the server can reach.
+    pub egress: Egress,
+    /// Which run of the server this is.
+    pub instance: Instance,
+    /// The addresses inside the tunnel; `None` if the server has none for this router.
+    pub inner: Option<Inner>,
+}
+
 /// What the server tells in its Response.
 pub(super) struct Answer {
     pub(super) suite: Suite,
     /// The address the Init came from, as the server saw it.
     pub(super) observed: Option<std::net::SocketAddr>,
-    pub(super) egress: Egress,
+    pub(super) welcome: Welcome,
 }
 
+const EGRESS_AT: usize = 1 + 16 + 2;
+const INSTANCE_AT: usize = EGRESS_AT + 1;
+const INNER_AT: usize = INSTANCE_AT + Instance::LEN;
+
 impl Answer {
-    const LEN: usize = 1 + 16 + 2 + 1;
+    const LEN: usize = INNER_AT + Inner::LEN;
 
     pub(super) fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         out[0] = self.suite.code();
-        out[19] = u8::from(self.egress.ipv4) | u8::from(self.egress.ipv6) << 1;
+        let Welcome { egress, instance, inner } = &self.welcome;
+        out[EGRESS_AT] = u8::from(egress.ipv4) | u8::from(egress.ipv6) << 1;
+        out[INSTANCE_AT..INNER_AT].copy_from_slice(&instance.0);
+        if let Some(inner) = inner {
+            out[INNER_AT..].copy_from_slice(&inner.encode());
+        }
         if let Some(address) = self.observed {
             let ip = match address.ip() {
                 std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -283,8 +311,13 @@ impl Answer {
         let ip = std::net::Ipv6Addr::from(octets).to_canonical();
         let port = u16::from_be_bytes([bytes[17], bytes[18]]);
         let observed = (!ip.is_unspecified()).then(|| std::net::SocketAddr::new(ip, port));
-        let egress = Egress { ipv4: bytes[19] & 1 != 0, ipv6: bytes[19] & 2 != 0 };
-        Ok(Self { suite, observed, egress })
+        let families = bytes[EGRESS_AT];
+        let egress = Egress { ipv4: families & 1 != 0, ipv6: families & 2 != 0 };
+        let instance =
+            Instance(*bytes[INSTANCE_AT..].first_chunk().ok_or(HandshakeError::Malformed)?);
+        let inner = bytes[INNER_AT..].first_chunk().ok_or(HandshakeError::Malformed)?;
+        let welcome = Welcome { egress, instance, inner: Inner::decode(inner) };
+        Ok(Self { suite, observed, welcome })
     }
 }
 

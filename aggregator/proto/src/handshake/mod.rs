@@ -26,7 +26,8 @@ mod server;
 
 pub use cookie::CookieJar;
 pub use message::{
-    Egress, HandshakeError, Notice, Outdated, VERSION, is_handshake, receiver_of, unknown_session,
+    Egress, HandshakeError, Notice, Outdated, VERSION, Welcome, is_handshake, receiver_of,
+    unknown_session,
 };
 pub use router::{Reply, RouterHandshake, RouterIdentity};
 pub use server::{Admission, HandshakeLoad, PendingRouter, ServerHandshake, Verdict};

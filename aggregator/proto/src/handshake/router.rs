@@ -1,7 +1,5 @@
 //! The router's half of the handshake.
 
-use std::net::SocketAddr;
-
 use snow::HandshakeState;
 
 use super::cookie::{COOKIE_LIFETIME, mac2, read_reply};
@@ -12,6 +10,7 @@ use super::message::{
 use crate::Time;
 use crate::crypto::aead::Suite;
 use crate::crypto::noise;
+use crate::inner::Instance;
 use crate::keys::{KEY_LEN, PresharedKey, PublicKey, SecretKey};
 use crate::pairing::PairingCode;
 use crate::session::{Role, Session};
@@ -68,7 +67,8 @@ impl RouterHandshake {
     /// Begins a handshake.
     ///
     /// `index` is random and not in use by another session of this router, `ephemeral` 32 random
-    /// bytes, `suites` what this end can use, fastest first.
+    /// bytes, `suites` what this end can use, fastest first, `instance` drawn once at the daemon's
+    /// start.
     ///
     /// # Errors
     /// [`HandshakeError::Unauthentic`] if the server's public key is no usable point.
@@ -77,6 +77,7 @@ impl RouterHandshake {
         index: u32,
         ephemeral: [u8; KEY_LEN],
         suites: &[Suite],
+        instance: Instance,
     ) -> Result<Self, HandshakeError> {
         let mut noise = noise::initiator(
             &identity.secret,
@@ -85,7 +86,7 @@ impl RouterHandshake {
             prologue(),
             ephemeral,
         )?;
-        let offer = Offer::encode(suites);
+        let offer = Offer::encode(suites, instance);
         let mut body = vec![INIT, VERSION, 0, 0];
         body.extend_from_slice(&index.to_be_bytes());
         let start = body.len();
@@ -159,7 +160,6 @@ impl RouterHandshake {
         if !self.suites.contains(&answer.suite) {
             return Err(HandshakeError::NoCommonSuite);
         }
-        let observed: Option<SocketAddr> = answer.observed;
         Ok(Reply::Session(Box::new(Session::new(
             Role::Router,
             now,
@@ -167,8 +167,9 @@ impl RouterHandshake {
             server_index,
             answer.suite,
             self.identity.server,
-            observed,
-            answer.egress,
+            answer.observed,
+            answer.welcome.instance,
+            answer.welcome,
             &self.noise.dangerously_get_raw_split(),
             self.noise.get_handshake_hash(),
         ))))

@@ -7,12 +7,13 @@ use snow::HandshakeState;
 
 use super::cookie::CookieJar;
 use super::message::{
-    Answer, Egress, HandshakeError, InitView, Notice, Offer, RESPONSE, RESPONSE_HEADER, VERSION,
+    Answer, HandshakeError, InitView, Notice, Offer, RESPONSE, RESPONSE_HEADER, VERSION, Welcome,
     check, mac, mac1_key, prologue,
 };
 use crate::Time;
 use crate::crypto::aead::Suite;
 use crate::crypto::noise;
+use crate::inner::Instance;
 use crate::keys::{KEY_LEN, PresharedKey, PublicKey, SecretKey};
 use crate::session::{Role, Session};
 
@@ -119,7 +120,8 @@ impl ServerHandshake {
             noise,
             router: PublicKey::from_bytes(public),
             router_index: init.index,
-            suite: choose(&self.suites, &offered),
+            suite: choose(&self.suites, &offered.suites),
+            instance: offered.instance,
             source,
             server: self.public,
             mac1,
@@ -153,6 +155,7 @@ pub struct PendingRouter {
     router: PublicKey,
     router_index: u32,
     suite: Option<Suite>,
+    instance: Instance,
     source: SocketAddr,
     server: PublicKey,
     mac1: [u8; 16],
@@ -181,11 +184,11 @@ impl PendingRouter {
         now: Time,
         psk: &PresharedKey,
         index: u32,
-        egress: Egress,
+        welcome: Welcome,
     ) -> Result<(Vec<u8>, Session), HandshakeError> {
         let suite = self.suite.ok_or(HandshakeError::NoCommonSuite)?;
         self.noise.set_psk(2, psk.as_bytes())?;
-        let answer = Answer { suite, observed: Some(self.source), egress }.encode();
+        let answer = Answer { suite, observed: Some(self.source), welcome }.encode();
         let mut response = vec![RESPONSE, VERSION, 0, 0];
         response.extend_from_slice(&index.to_be_bytes());
         response.extend_from_slice(&self.router_index.to_be_bytes());
@@ -202,7 +205,8 @@ impl PendingRouter {
             suite,
             self.router,
             Some(self.source),
-            egress,
+            self.instance,
+            welcome,
             &self.noise.dangerously_get_raw_split(),
             self.noise.get_handshake_hash(),
         );

@@ -3,14 +3,14 @@
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::datagram::{Message, PathId};
 use wanbond_proto::handshake::{
-    Admission, HandshakeError, RouterHandshake, RouterIdentity, Verdict, unknown_session,
+    Admission, HandshakeError, RouterHandshake, RouterIdentity, Verdict, Welcome, unknown_session,
 };
 use wanbond_proto::keys::{PresharedKey, PublicKey, SecretKey};
 use wanbond_proto::session::{FlowId, Freshness};
 
 use crate::support::{
-    EGRESS, NOW, ROUTER_INDEX, SERVER_INDEX, Server, code, flipped, mac1, router, router_with,
-    session_of, sessions, source,
+    INNER, NOW, ROUTER_INDEX, ROUTER_INSTANCE, SERVER_INDEX, Server, WELCOME, code, flipped, mac1,
+    router, router_with, session_of, sessions, source,
 };
 
 #[test]
@@ -22,7 +22,10 @@ fn both_ends_know_the_same_of_each_other() {
         assert_eq!(server.peer(), code().seed.static_secret().public());
         assert_eq!((router.local_index(), router.remote_index()), (ROUTER_INDEX, SERVER_INDEX));
         assert_eq!((server.local_index(), server.remote_index()), (SERVER_INDEX, ROUTER_INDEX));
-        assert_eq!((router.observed(), router.egress()), (Some(source()), EGRESS));
+        assert_eq!((router.observed(), router.egress()), (Some(source()), WELCOME.egress));
+        assert_eq!(router.peer_instance(), WELCOME.instance);
+        assert_eq!(server.peer_instance(), ROUTER_INSTANCE);
+        assert_eq!((router.inner(), server.inner()), (Some(INNER), Some(INNER)));
     }
 }
 
@@ -86,7 +89,7 @@ fn another_shared_key_makes_no_session_and_spoils_none() {
     let init = router.init(NOW);
     let wrong = PresharedKey::from_bytes([0; 32]);
     let (response, _) =
-        server.pending(&init).accept(NOW, &wrong, SERVER_INDEX + 1, EGRESS).unwrap();
+        server.pending(&init).accept(NOW, &wrong, SERVER_INDEX + 1, WELCOME).unwrap();
     assert_eq!(router.handle(NOW, &response).err(), Some(HandshakeError::Unauthentic));
     // Only from here on would a response with the right key count.
     let (response, _) = server.accept(&init);
@@ -154,7 +157,7 @@ fn a_repeated_init_gives_keys_to_nobody() {
         server.half.handle(&init, source(), Admission::Open, &server.jar, random).unwrap();
     let Verdict::Pending(pending) = verdict else { panic!("it looks like a first one") };
     let psk = code().seed.preshared_key();
-    let (answer, second) = pending.accept(NOW, &psk, SERVER_INDEX + 1, EGRESS).unwrap();
+    let (answer, second) = pending.accept(NOW, &psk, SERVER_INDEX + 1, WELCOME).unwrap();
     // What the router sends in its session, which is all there is to record, confirms nothing.
     let mut wire = Vec::new();
     session.datagram_keys().seal(PathId::new(0).unwrap(), b"ping", &mut wire);
@@ -188,10 +191,23 @@ fn a_response_is_for_its_own_init() {
 }
 
 #[test]
+fn a_server_without_inner_addresses_says_so() {
+    let server = Server::new(&Suite::ALL);
+    let mut router = router(&Suite::ALL);
+    let pending = server.pending(&router.init(NOW));
+    let welcome = Welcome { inner: None, ..WELCOME };
+    let psk = code().seed.preshared_key();
+    let (response, session) = pending.accept(NOW, &psk, SERVER_INDEX, welcome).unwrap();
+    assert_eq!(session.inner(), None);
+    assert_eq!(session_of(router.handle(NOW, &response)).inner(), None);
+}
+
+#[test]
 fn low_order_points_are_refused() {
     let mut bad = code();
     bad.server = PublicKey::from_bytes([0; 32]);
-    let started = RouterHandshake::start(RouterIdentity::from_code(&bad), 1, [1; 32], &Suite::ALL);
+    let identity = RouterIdentity::from_code(&bad);
+    let started = RouterHandshake::start(identity, 1, [1; 32], &Suite::ALL, ROUTER_INSTANCE);
     assert_eq!(started.err(), Some(HandshakeError::Unauthentic));
 
     let server = Server::new(&Suite::ALL);

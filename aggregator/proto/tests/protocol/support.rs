@@ -1,6 +1,6 @@
 //! A router and a server with fixed keys, and the macs that an attacker could compute too.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 
 use ring::{digest, hmac};
@@ -8,8 +8,9 @@ use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::handshake::{
     Admission, CookieJar, Egress, HandshakeError, PendingRouter, Reply, RouterHandshake,
-    RouterIdentity, ServerHandshake, Verdict,
+    RouterIdentity, ServerHandshake, Verdict, Welcome,
 };
+use wanbond_proto::inner::{Inner, Instance};
 use wanbond_proto::keys::{PublicKey, SecretKey};
 use wanbond_proto::pairing::{PairingCode, RouterSeed};
 use wanbond_proto::session::Session;
@@ -17,7 +18,19 @@ use wanbond_proto::session::Session;
 pub(crate) const NOW: Time = Time::from_millis(5_000);
 pub(crate) const ROUTER_INDEX: u32 = 0x1111_2222;
 pub(crate) const SERVER_INDEX: u32 = 0x3333_4444;
-pub(crate) const EGRESS: Egress = Egress { ipv4: true, ipv6: false };
+pub(crate) const ROUTER_INSTANCE: Instance = Instance([0x71; 8]);
+pub(crate) const INNER: Inner = Inner {
+    v4: Ipv4Addr::new(10, 239, 1, 2),
+    v6: Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 1),
+    prefix: Some((Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0), 64)),
+    server_v4: Ipv4Addr::new(10, 239, 0, 1),
+    server_v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1),
+};
+pub(crate) const WELCOME: Welcome = Welcome {
+    egress: Egress { ipv4: true, ipv6: false },
+    instance: Instance([0x72; 8]),
+    inner: Some(INNER),
+};
 
 pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -79,7 +92,7 @@ impl Server {
     }
 
     pub(crate) fn accept(&self, init: &[u8]) -> (Vec<u8>, Session) {
-        self.pending(init).accept(NOW, &code().seed.preshared_key(), SERVER_INDEX, EGRESS).unwrap()
+        self.pending(init).accept(NOW, &code().seed.preshared_key(), SERVER_INDEX, WELCOME).unwrap()
     }
 }
 
@@ -93,7 +106,8 @@ pub(crate) fn router_with(
     ephemeral: [u8; 32],
     suites: &[Suite],
 ) -> RouterHandshake {
-    RouterHandshake::start(RouterIdentity::from_code(code), index, ephemeral, suites).unwrap()
+    let identity = RouterIdentity::from_code(code);
+    RouterHandshake::start(identity, index, ephemeral, suites, ROUTER_INSTANCE).unwrap()
 }
 
 pub(crate) fn session_of(reply: Result<Reply, HandshakeError>) -> Session {

@@ -20,7 +20,9 @@ use wanbond_proto::lane::{
 use wanbond_proto::pairing::PairingCode;
 use wanbond_proto::session::{FlowId, Freshness};
 
-use crate::support::{NOW, Server, address, code, router, sessions, source};
+use crate::support::{
+    INNER, NOW, ROUTER_INSTANCE, Server, WELCOME, address, code, router, sessions, source,
+};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -83,6 +85,9 @@ fn handshake() {
     line(&mut out, "preshared key", code().seed.preshared_key().as_bytes());
     line(&mut out, "router ephemeral", &[0x55; 32]);
     line(&mut out, "server ephemeral", &[0x53; 32]);
+    line(&mut out, "router instance", &ROUTER_INSTANCE.0);
+    line(&mut out, "server instance", &WELCOME.instance.0);
+    line(&mut out, "inner addresses", &INNER.encode());
     let mut router = router(&Suite::ALL);
     let init = router.init(NOW);
     line(&mut out, "init", &init);

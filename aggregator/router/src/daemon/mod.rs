@@ -28,6 +28,7 @@ use wanbond_linux::socket::{
     ListenOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit,
 };
 use wanbond_proto::handshake::RouterIdentity;
+use wanbond_proto::inner::Instance;
 use wanbond_relay::{BufferPool, Clock, fast_suites};
 
 use crate::config::{self, Config};
@@ -142,6 +143,7 @@ async fn run_with(
         clock: Clock::start(),
         pool: BufferPool::new(buffer_limit()),
         suites: fast_suites(),
+        instance: Instance(link::random()),
         evidence,
         link,
         congestion: choose_congestion(),

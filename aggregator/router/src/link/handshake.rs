@@ -157,8 +157,9 @@ async fn handshake(
             break index;
         }
     };
+    let (suites, instance) = (&shared.suites, shared.instance);
     let mut handshake =
-        match RouterHandshake::start(identity.clone(), index, random(), &shared.suites) {
+        match RouterHandshake::start(identity.clone(), index, random(), suites, instance) {
             Ok(handshake) => handshake,
             Err(error) => {
                 warn!(%error, "no handshake possible: is the pairing code's server key right?");
@@ -272,7 +273,8 @@ async fn over_tcp(shared: Arc<Shared>, wan: WanView, init: Vec<u8>) -> Option<Ve
     .flatten()
 }
 
-fn random<const N: usize>() -> [u8; N] {
+/// Random bytes from the kernel.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
     SystemRandom::new().fill(&mut out).expect("the kernel's random generator works");
     out

@@ -12,7 +12,7 @@ use wanbond_proto::session::{FlowId, Session};
 
 pub(crate) use endpoint::ServerAddresses;
 pub(crate) use endpoint::keep_resolved;
-pub(crate) use handshake::{LinkHint, run};
+pub(crate) use handshake::{LinkHint, random, run};
 
 /// The router's end of a session, shared by everything that uses it.
 pub(crate) struct LinkSession {

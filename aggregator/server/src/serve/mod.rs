@@ -35,6 +35,7 @@ use wanbond_relay::{BufferPool, Clock};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::egress::Egress;
+use crate::inner::InnerNetwork;
 use crate::limits::Budget;
 use routers::LiveRouters;
 use sessions::Sessions;
@@ -135,7 +136,13 @@ async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
     let clock = Clock::start();
     let routers = LiveRouters::new(Arc::clone(&context.directory), Arc::clone(&context.limits));
     let shared = Arc::new(Shared {
-        sessions: Sessions::new(context.key.clone(), Arc::clone(&routers), clock, families()),
+        sessions: Sessions::new(
+            context.key.clone(),
+            Arc::clone(&routers),
+            clock,
+            families(),
+            InnerNetwork::new(&config.inner, &context.key.public()),
+        ),
         routers: Arc::clone(&routers),
         pool: BufferPool::new(
             usize::try_from(context.limits.limits().buffers).unwrap_or(usize::MAX),

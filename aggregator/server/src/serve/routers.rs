@@ -113,6 +113,11 @@ impl LiveRouter {
         &self.entry.name
     }
 
+    /// The number that its inner addresses follow from.
+    pub(crate) fn number(&self) -> u32 {
+        self.entry.inner
+    }
+
     pub(crate) fn preshared_key(&self) -> &PresharedKey {
         &self.entry.psk
     }

@@ -11,11 +11,15 @@ use wanbond_proto::Time;
 use wanbond_proto::datagram::DatagramKeys;
 use wanbond_proto::handshake::{
     Admission, CookieJar, Egress, HandshakeLoad, Notice, PendingRouter, ServerHandshake, Verdict,
+    Welcome,
 };
+use wanbond_proto::inner::Instance;
 use wanbond_proto::keys::{PublicKey, SecretKey};
 use wanbond_proto::replay::{ReplayWindow, Verdict as Replay};
 use wanbond_proto::session::{FlowId, GRACE, Session};
 use wanbond_relay::{Clock, fast_suites};
+
+use crate::inner::InnerNetwork;
 
 use super::routers::{LiveRouter, LiveRouters};
 
@@ -71,6 +75,8 @@ pub(crate) struct Sessions {
     table: Mutex<Table>,
     routers: Arc<LiveRouters>,
     egress: Mutex<Egress>,
+    instance: Instance,
+    inner: InnerNetwork,
     random: SystemRandom,
     clock: Clock,
 }
@@ -81,6 +87,7 @@ impl Sessions {
         routers: Arc<LiveRouters>,
         clock: Clock,
         egress: Egress,
+        inner: InnerNetwork,
     ) -> Self {
         let random = SystemRandom::new();
         let cookies = CookieJar::new(clock.now(), [bytes(&random), bytes(&random)]);
@@ -91,6 +98,8 @@ impl Sessions {
             table: Mutex::default(),
             routers,
             egress: Mutex::new(egress),
+            instance: Instance(bytes(&random)),
+            inner,
             random,
             clock,
         }
@@ -152,14 +161,19 @@ impl Sessions {
                 break index;
             }
         };
-        let (response, session) =
-            match pending.accept(now, router.preshared_key(), index, *lock(&self.egress)) {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    warn!(router = router.name(), %error, "handshake could not be answered");
-                    return None;
-                }
-            };
+        let welcome = Welcome {
+            egress: *lock(&self.egress),
+            instance: self.instance,
+            inner: self.inner.of(router.number()),
+        };
+        let (response, session) = match pending.accept(now, router.preshared_key(), index, welcome)
+        {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(router = router.name(), %error, "handshake could not be answered");
+                return None;
+            }
+        };
         debug!(router = router.name(), %source, index, suite = session.suite().name(), "handshake");
         let datagrams = session.datagram_keys();
         let session = ServerSession {

@@ -11,6 +11,7 @@ use wanbond_lab::ns::Namespace;
 use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::handshake::{Notice, Reply, RouterHandshake, RouterIdentity};
+use wanbond_proto::inner::Instance;
 use wanbond_proto::lane::{
     FlowKeys, Frame, FrameKind, HEAD_LEN, Open, PAYLOAD_AT, RECORD_OVERHEAD, RecordType,
     ResetReason, Target, handshake_frame, next_frame, seal_open, seal_record,
@@ -56,7 +57,8 @@ impl<'a> Rogue<'a> {
         let identity = RouterIdentity::from_code(&code);
         let index = u32::from_be_bytes(random());
         let mut handshake =
-            RouterHandshake::start(identity, index, random(), &Suite::ALL).expect("a good key");
+            RouterHandshake::start(identity, index, random(), &Suite::ALL, Instance(random()))
+                .expect("a good key");
         let init = handshake.init(Time::ZERO);
         let mut lane = RawLane::new(ns).await;
         lane.send(&handshake_frame(&init)).await;
