@@ -1,13 +1,13 @@
 //! `server.toml`, parsed once into types.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use thiserror::Error;
-use wanbond_linux::prefix::IpPrefix;
+use wanbond_linux::prefix::{Family, IpPrefix};
 use wanbond_proto::pairing::Endpoint;
 
 use crate::limits::LimitsSection;
@@ -27,6 +27,27 @@ pub struct Config {
     pub egress: EgressConfig,
     /// How much is allowed.
     pub limits: LimitsSection,
+    /// The addresses inside the tunnel.
+    pub inner: InnerConfig,
+}
+
+/// The networks that inner addresses are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InnerConfig {
+    /// IPv4: `inner_ipv4`.
+    pub v4: IpPrefix,
+    /// IPv6: `inner_ipv6`; without it one that follows from the server's key.
+    pub v6: Option<IpPrefix>,
+    /// A network routed to this server of which every router gets a /64: `routed_ipv6`.
+    pub routed: Option<IpPrefix>,
+}
+
+impl Default for InnerConfig {
+    fn default() -> Self {
+        // A corner of 10.0.0.0/8 that home routers, clouds and container engines leave alone.
+        let v4 = IpPrefix::new(IpAddr::V4(Ipv4Addr::new(10, 239, 0, 0)), 16);
+        Self { v4: v4.unwrap_or(IpPrefix::ANY_V4), v6: None, routed: None }
+    }
 }
 
 /// The `[egress]` section.
@@ -79,6 +100,19 @@ pub enum ConfigError {
     /// Two source addresses of one family.
     #[error("`egress.source` has two addresses of one family; at most one IPv4 and one IPv6")]
     TwoSources,
+    /// An inner IPv4 network of another family, or too large or small.
+    #[error("`inner_ipv4` must be an IPv4 network from /8 to /28, such as \"10.239.0.0/16\"")]
+    BadInnerV4,
+    /// An inner IPv6 network of another family, or too large or small.
+    #[error(
+        "`inner_ipv6` must be an IPv6 network from /16 to /112, such as \"fd12:3456:789a::/64\""
+    )]
+    BadInnerV6,
+    /// A routed network that no /64 can be taken from.
+    #[error(
+        "`routed_ipv6` must be an IPv6 network from /32 to /63, of which each router gets a /64"
+    )]
+    BadRouted,
     /// A connect time-out nobody can mean.
     #[error("`egress.connect_timeout` must be from 1 to 300 seconds")]
     BadTimeout,
@@ -117,6 +151,7 @@ impl Config {
             drain: Duration::from_secs(file.drain.unwrap_or(1).min(3600)),
             egress: file.egress.check()?,
             limits: file.limits,
+            inner: inner(file.inner_ipv4, file.inner_ipv6, file.routed_ipv6)?,
         })
     }
 
@@ -139,10 +174,38 @@ struct File {
     #[serde(default)]
     listen: Vec<IpAddr>,
     drain: Option<u64>,
+    inner_ipv4: Option<Text<IpPrefix>>,
+    inner_ipv6: Option<Text<IpPrefix>>,
+    routed_ipv6: Option<Text<IpPrefix>>,
     #[serde(default)]
     egress: Egress,
     #[serde(default)]
     limits: LimitsSection,
+}
+
+fn inner(
+    v4: Option<Text<IpPrefix>>,
+    v6: Option<Text<IpPrefix>>,
+    routed: Option<Text<IpPrefix>>,
+) -> Result<InnerConfig, ConfigError> {
+    let is = |prefix: &IpPrefix, family, lengths: RangeInclusive<u8>| {
+        prefix.family() == family && lengths.contains(&prefix.prefix_len())
+    };
+    let config = InnerConfig {
+        v4: v4.map_or_else(|| InnerConfig::default().v4, |Text(prefix)| prefix),
+        v6: v6.map(|Text(prefix)| prefix),
+        routed: routed.map(|Text(prefix)| prefix),
+    };
+    if !is(&config.v4, Family::V4, 8..=28) {
+        return Err(ConfigError::BadInnerV4);
+    }
+    if config.v6.is_some_and(|prefix| !is(&prefix, Family::V6, 16..=112)) {
+        return Err(ConfigError::BadInnerV6);
+    }
+    if config.routed.is_some_and(|prefix| !is(&prefix, Family::V6, 32..=63)) {
+        return Err(ConfigError::BadRouted);
+    }
+    Ok(config)
 }
 
 #[derive(Default, Deserialize)]
@@ -195,10 +258,12 @@ where
     }
 }
 
-/// The `server.toml` that `init` writes.
+/// The `server.toml` that `init` writes. `inner_v6` is drawn for this server.
 #[must_use]
-pub fn template(endpoints: &[Endpoint]) -> String {
-    TEMPLATE.replace("@ENDPOINTS@", &endpoints_value(endpoints))
+pub fn template(endpoints: &[Endpoint], inner_v6: IpPrefix) -> String {
+    TEMPLATE
+        .replace("@ENDPOINTS@", &endpoints_value(endpoints))
+        .replace("@INNER6@", &inner_v6.to_string())
 }
 
 /// Endpoints as a TOML value.
@@ -223,11 +288,13 @@ mod tests {
     #[test]
     fn the_template_is_valid_and_so_are_its_examples() {
         let list = endpoints(&["vps.example.net", "[2001:db8::1]:443"]);
-        let text = template(&list);
+        let text = template(&list, "fd01:203:405::/64".parse().unwrap());
         let config = Config::parse(&text).unwrap();
         assert_eq!(config.endpoints, list);
         assert_eq!(config.ports, [65101, 443]);
         assert_eq!(config.egress, EgressConfig::default());
+        let v6 = "fd01:203:405::/64".parse().ok();
+        assert_eq!(config.inner, InnerConfig { v6, ..InnerConfig::default() });
         // Every commented-out setting must be one that works when the # is taken away.
         let lines = text.lines().map(|line| match line.strip_prefix('#') {
             Some(rest) if !rest.starts_with(' ') => rest,
@@ -236,6 +303,7 @@ mod tests {
         let all = lines.collect::<Vec<_>>().join("\n");
         let config = Config::parse(&all).unwrap_or_else(|error| panic!("{error}\n{all}"));
         assert!(!config.egress.allow.is_empty() && config.egress.source_v6.is_some());
+        assert!(config.inner.routed.is_some());
         assert!(config.limits.router.open_burst.is_some() && config.limits.flows.is_some());
     }
 
@@ -251,6 +319,10 @@ mod tests {
             ("endpoints = [\"a\"]\n[egress]\nsource = [\"1.1.1.1\", \"1.1.1.2\"]", "two addresses"),
             ("endpoints = [\"a\"]\n[egress]\nconnect_timeout = 0", "from 1 to 300"),
             ("endpoints = [\"a\"]\n[limits]\nflow = 1", "unknown field `flow`"),
+            ("endpoints = [\"a\"]\ninner_ipv4 = \"fd00::/64\"", "`inner_ipv4` must be"),
+            ("endpoints = [\"a\"]\ninner_ipv4 = \"10.0.0.0/30\"", "`inner_ipv4` must be"),
+            ("endpoints = [\"a\"]\ninner_ipv6 = \"10.0.0.0/8\"", "`inner_ipv6` must be"),
+            ("endpoints = [\"a\"]\nrouted_ipv6 = \"2001:db8::/64\"", "`routed_ipv6` must be"),
             ("endpoints = [\"a\"", "line 1"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();

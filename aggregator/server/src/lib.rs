@@ -6,6 +6,8 @@
 //!   line changes it and how the running daemon notices.
 //! - [`config`]: `server.toml`, parsed once into types; every default has its reason beside it.
 //! - [`directory`]: the routers admitted right now, in memory. Files feed it; other sources may.
+//! - [`inner`]: the addresses inside the tunnel, the server's and each router's.
+//! - [`forwards`]: public ports that lead to hosts behind routers.
 //! - [`limits`]: what one router, one stranger and all together may take.
 //! - [`egress`]: connections to targets: which addresses are allowed, names, time-outs.
 //! - [`serve`]: listeners, sessions and lanes, standing on all of the above.
@@ -20,6 +22,8 @@ pub mod cli;
 pub mod config;
 pub mod directory;
 pub mod egress;
+pub mod forwards;
+pub mod inner;
 pub mod limits;
 pub mod serve;
 pub mod state;

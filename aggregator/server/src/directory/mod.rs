@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use wanbond_proto::forward::Forward;
 use wanbond_proto::keys::{PresharedKey, PublicKey};
 
 use crate::limits::RouterLimits;
@@ -28,6 +29,10 @@ pub struct RouterEntry {
     pub limits: RouterLimits,
     /// A disabled router is known, listed and refused.
     pub enabled: bool,
+    /// Its number, from which its inner addresses follow ([`crate::inner`]); 0 if it has none yet.
+    pub inner: u32,
+    /// Public ports that lead to hosts behind it.
+    pub forwards: Vec<Forward>,
 }
 
 /// All routers at one moment.
@@ -183,6 +188,8 @@ mod tests {
             created: 0,
             limits: RouterLimits::default(),
             enabled: true,
+            inner: id.into(),
+            forwards: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! DIR/                 0700
 //!   server.toml        settings, for people to edit
 //!   key                0600, the server's secret X25519 key
-//!   routers/NAME.toml  0600, one file per router
+//!   routers/NAME.toml  0600, one file per router: keys, inner number, limits, port forwards
 //! ```
 //!
 //! The command line writes here and nowhere else; a running daemon [watches](watch) and follows.
@@ -14,21 +14,27 @@
 
 mod file;
 mod names;
+mod numbers;
 pub mod watch;
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
+use wanbond_proto::forward::{Forward, MAX_FORWARDS, Protocol};
 use wanbond_proto::keys::SecretKey;
 use wanbond_proto::pairing::{Endpoint, PairingCode, RouterSeed};
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config, ConfigError};
 use crate::directory::RouterEntry;
+use crate::forwards::{self, Conflict, Ports};
+use crate::inner::unique_local;
 use crate::limits::RouterLimits;
 
 pub use names::{BadName, MAX_NAME, check_name};
@@ -97,6 +103,22 @@ pub enum StateError {
     /// There is no router of this name.
     #[error("there is no router '{0}'; `wanbond-server router list` shows them")]
     NoSuchRouter(String),
+    /// The router has all the forwards it can have.
+    #[error(
+        "router '{0}' has {MAX_FORWARDS} port forwards, more it can't have; join some to a range"
+    )]
+    TooManyForwards(String),
+    /// There is no such forward.
+    #[error("router '{router}' has no forward of {what}; `wanbond-server forward list` shows them")]
+    NoSuchForward {
+        /// The router's name.
+        router: String,
+        /// Protocol and ports.
+        what: String,
+    },
+    /// A forward is in the way of another thing.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// The system's random numbers failed.
     #[error("the system gave no random numbers")]
     NoRandomness,
@@ -184,7 +206,10 @@ impl StateDir {
         let bad_config = |error| StateError::BadConfig { path: config_path.clone(), error };
         let text = match &old {
             None if endpoints.is_empty() => return Err(StateError::NoEndpoint),
-            None => Some(config::template(endpoints)),
+            None => {
+                let [a, b, c, d, e, ..] = random()?;
+                Some(config::template(endpoints, unique_local([a, b, c, d, e])))
+            }
             Some(text) => {
                 Config::parse(text).map_err(bad_config)?;
                 (!endpoints.is_empty())
@@ -252,10 +277,50 @@ impl StateDir {
     }
 
     /// Every router's file. One that can't be read keeps none of the others from being read.
+    /// Routers without a number, and of two with the same the younger, are given one.
     ///
     /// # Errors
     /// If the directory can't be listed.
     pub fn routers(&self) -> Result<Routers> {
+        let routers = self.read_routers()?;
+        if numbers::missing(&routers.entries).is_empty() {
+            return Ok(routers);
+        }
+        let _lock = self.lock()?;
+        let mut routers = self.read_routers()?;
+        self.give_numbers(&mut routers.entries);
+        Ok(routers)
+    }
+
+    /// Numbers the routers that need it. Call it under the lock. What can't be written holds for
+    /// this run, and is likely to come out the same in the next.
+    fn give_numbers(&self, entries: &mut [RouterEntry]) {
+        for (place, number) in numbers::missing(entries) {
+            let entry = &mut entries[place];
+            entry.inner = number;
+            let path = self.router_path(&entry.name);
+            let written = fs::read_to_string(&path)
+                .map_err(io_error("read", &path))
+                .map(Zeroizing::new)
+                .and_then(|text| {
+                    let text = Zeroizing::new(file::with_number(&text, number));
+                    put(&path, text.as_bytes(), 0o600)
+                });
+            if let Err(error) = written {
+                tracing::warn!(router = entry.name, %error, "its inner number can't be kept");
+            }
+        }
+    }
+
+    /// Keeps other processes from changing the routers at the same time.
+    fn lock(&self) -> Result<Flock<File>> {
+        let path = self.routers_path();
+        let dir = File::open(&path).map_err(|error| self.missing("open", &path, error))?;
+        Flock::lock(dir, FlockArg::LockExclusive)
+            .map_err(|(_, error)| io_error("lock", &path)(error.into()))
+    }
+
+    fn read_routers(&self) -> Result<Routers> {
         let path = self.routers_path();
         let mut routers = Routers::default();
         let list = fs::read_dir(&path).map_err(|error| self.missing("list", &path, error))?;
@@ -269,7 +334,7 @@ impl StateDir {
             if check_name(name).is_err() {
                 continue;
             }
-            match self.router(name) {
+            match self.read_router(name) {
                 Ok(entry) => routers.entries.push(entry),
                 // Removed since it was listed.
                 Err(StateError::NoSuchRouter(_)) => {}
@@ -285,6 +350,15 @@ impl StateDir {
     /// # Errors
     /// If there is none of that name, or its file is wrong.
     pub fn router(&self, name: &str) -> Result<RouterEntry> {
+        let entry = self.read_router(name)?;
+        if entry.inner != 0 {
+            return Ok(entry);
+        }
+        let all = self.routers()?.entries;
+        Ok(all.into_iter().find(|numbered| numbered.name == name).unwrap_or(entry))
+    }
+
+    fn read_router(&self, name: &str) -> Result<RouterEntry> {
         check_name(name)?;
         let path = self.router_path(name);
         let text = match fs::read_to_string(&path) {
@@ -306,6 +380,10 @@ impl StateDir {
         let server = self.key()?.public();
         let endpoints = self.config()?.endpoints;
         let seed = RouterSeed::from_bytes(random()?);
+        make_dir(&self.routers_path())?;
+        let _lock = self.lock()?;
+        let mut others = self.read_routers()?.entries;
+        self.give_numbers(&mut others);
         let entry = RouterEntry {
             name: name.to_owned(),
             public_key: seed.static_secret().public(),
@@ -313,8 +391,9 @@ impl StateDir {
             created,
             limits: RouterLimits::default(),
             enabled: true,
+            inner: numbers::next(&others),
+            forwards: Vec::new(),
         };
-        make_dir(&self.routers_path())?;
         let text = Zeroizing::new(file::write(&entry));
         match put_new(&self.router_path(name), text.as_bytes()) {
             Err(StateError::Io { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -339,6 +418,63 @@ impl StateDir {
             }
             Err(error) => Err(io_error("remove", &path)(error)),
         }
+    }
+
+    /// Adds forwards to a router. `listening` says which ports programs on this machine have.
+    ///
+    /// # Errors
+    /// If there is no such router, a port is taken, or the file can't be written.
+    pub fn add_forwards(
+        &self,
+        name: &str,
+        wanted: &[Forward],
+        listening: impl Fn(Protocol) -> BTreeSet<u16>,
+    ) -> Result<()> {
+        let own_ports = self.config()?.ports;
+        let _lock = self.lock()?;
+        let mut entries = self.read_routers()?.entries;
+        self.give_numbers(&mut entries);
+        let mut entry = self.read_router(name)?;
+        for forward in wanted {
+            let others = entries.iter().filter(|other| other.name != name).chain([&entry]);
+            let others = others.flat_map(|other| other.forwards.iter().map(|f| (&*other.name, f)));
+            forwards::check(forward, others, &own_ports)?;
+            let (first, last) = forward.ports();
+            let protocol = forward.protocol();
+            if let Some(&port) = listening(protocol).range(first..=last).next() {
+                return Err(Conflict::Listening { protocol, port }.into());
+            }
+            if entry.forwards.len() == MAX_FORWARDS {
+                return Err(StateError::TooManyForwards(name.to_owned()));
+            }
+            entry.forwards.push(*forward);
+        }
+        self.put_router(&entry)
+    }
+
+    /// Removes the forwards of exactly these ports from a router.
+    ///
+    /// # Errors
+    /// If there is no such router or forward, or the file can't be written.
+    pub fn remove_forwards(&self, name: &str, ports: &[(Protocol, Ports)]) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut entry = self.read_router(name)?;
+        for (protocol, ports) in ports {
+            let before = entry.forwards.len();
+            entry.forwards.retain(|forward| {
+                (forward.protocol(), forward.ports()) != (*protocol, (ports.first, ports.last))
+            });
+            if entry.forwards.len() == before {
+                let what = format!("{} {ports}", protocol.name());
+                return Err(StateError::NoSuchForward { router: name.to_owned(), what });
+            }
+        }
+        self.put_router(&entry)
+    }
+
+    fn put_router(&self, entry: &RouterEntry) -> Result<()> {
+        let text = Zeroizing::new(file::write(entry));
+        put(&self.router_path(&entry.name), text.as_bytes(), 0o600)
     }
 
     fn missing(&self, action: &'static str, path: &Path, error: io::Error) -> StateError {

@@ -100,3 +100,76 @@ fn no_state_says_what_to_run() {
     }
     assert!(matches!(state.init(&[]), Err(StateError::NoEndpoint)));
 }
+
+fn numbers(state: &StateDir) -> Vec<(String, u32)> {
+    state.routers().unwrap().entries.into_iter().map(|e| (e.name, e.inner)).collect()
+}
+
+#[test]
+fn every_router_has_a_number_of_its_own_and_keeps_it() {
+    let (_dir, state) = state();
+    for (name, created) in [("b", 1), ("a", 2), ("c", 3)] {
+        state.add_router(name, created).unwrap();
+    }
+    let expected = [("a".to_owned(), 2), ("b".to_owned(), 1), ("c".to_owned(), 3)];
+    assert_eq!(numbers(&state), expected);
+    // A removed one's number is not given to the next.
+    state.remove_router("a").unwrap();
+    state.add_router("d", 4).unwrap();
+    assert_eq!(state.router("d").unwrap().inner, 4);
+
+    // Files of an older version, and a copy.
+    for name in ["c", "d"] {
+        let path = state.router_path(name);
+        let text = fs::read_to_string(&path).unwrap();
+        let older: String =
+            text.lines().filter(|l| !l.starts_with("inner")).map(|l| format!("{l}\n")).collect();
+        fs::write(&path, older + "# a note\n").unwrap();
+    }
+    fs::copy(state.router_path("b"), state.router_path("copy")).unwrap();
+    let given = numbers(&state);
+    let all: BTreeSet<u32> = given.iter().map(|(_, number)| *number).collect();
+    assert_eq!((all.len(), all.contains(&0)), (4, false), "{given:?}");
+    assert_eq!(given[0], ("b".to_owned(), 1));
+    assert_eq!(numbers(&state), given);
+    assert_eq!(StateDir::new(state.path()).router("d").unwrap().inner, given[3].1);
+    let text = fs::read_to_string(state.router_path("d")).unwrap();
+    assert!(text.contains("# a note"), "{text}");
+}
+
+#[test]
+fn forwards_are_kept_and_do_not_collide() {
+    let (_dir, state) = state();
+    state.add_router("home", 1).unwrap();
+    state.add_router("office", 2).unwrap();
+    let forward = |port: &str, to: &str| {
+        forwards::forward(Protocol::Tcp, port.parse().unwrap(), to.parse().unwrap()).unwrap()
+    };
+    let nobody = |_| BTreeSet::new();
+    let web = forward("8080", "192.168.1.10:80");
+    state.add_forwards("home", &[web, forward("100-110", "192.168.1.11")], nobody).unwrap();
+    assert_eq!(state.router("home").unwrap().forwards.len(), 2);
+    let add = |name: &str, wanted: &[Forward]| {
+        let ssh = |protocol| BTreeSet::from_iter((protocol == Protocol::Tcp).then_some(22));
+        state.add_forwards(name, wanted, ssh).unwrap_err().to_string()
+    };
+    assert!(add("office", &[web]).contains("forwarded already, to router 'home'"));
+    assert!(add("home", &[web]).contains("forwarded already"));
+    let free = forward("9000", "192.168.1.1");
+    assert!(add("office", &[free, free]).contains("forwarded already, to router 'office'"));
+    assert!(add("office", &[forward("65101", "192.168.1.1")]).contains("this server's own"));
+    assert!(add("office", &[forward("20-30", "192.168.1.1")]).contains("tcp port 22 (SSH)"));
+    assert!(add("nobody", &[free]).contains("no router 'nobody'"));
+    assert!(state.router("office").unwrap().forwards.is_empty());
+    let many: Vec<Forward> = (0..=MAX_FORWARDS as u16)
+        .map(|n| forward(&(2000 + n).to_string(), "192.168.1.1"))
+        .collect();
+    assert!(add("office", &many).contains("more it can't have"));
+
+    let ports = |text: &str| (Protocol::Tcp, text.parse().unwrap());
+    let error = state.remove_forwards("home", &[ports("100")]).unwrap_err();
+    assert!(error.to_string().contains("no forward of tcp 100"), "{error}");
+    state.remove_forwards("home", &[ports("100-110"), ports("8080")]).unwrap();
+    assert!(state.router("home").unwrap().forwards.is_empty());
+    assert_eq!(state.router("home").unwrap().inner, 1);
+}
