@@ -41,6 +41,7 @@ pub mod replay;
 pub mod rtt;
 pub mod session;
 mod time;
+pub mod tunnel;
 pub mod wan;
 
 pub use time::Time;

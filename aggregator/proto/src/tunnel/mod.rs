@@ -1,0 +1,3 @@
+//! The multipath tunnel.
+
+pub mod stream;

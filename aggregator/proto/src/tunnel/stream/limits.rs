@@ -1,0 +1,77 @@
+//! How much memory streams may take.
+
+/// What the peer may count on before it has heard this end's limits: bytes per stream.
+pub(super) const LEAST_STREAM_WINDOW: u64 = 64 * 1024;
+/// The same for all streams together.
+pub(super) const LEAST_SESSION_WINDOW: u64 = 256 * 1024;
+/// How many streams may be open by then.
+pub(super) const LEAST_STREAMS: u32 = 64;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Limits of one end, in bytes unless said otherwise. The peer learns those that concern it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Written bytes of one stream that are not acknowledged.
+    pub send_buffer: u64,
+    /// Of those, the bytes that were never sent: little, so that what the application writes next
+    /// doesn't stand in a long queue (as `TCP_NOTSENT_LOWAT` does).
+    pub unsent_buffer: u64,
+    /// Written bytes of all streams together that are not acknowledged.
+    pub session_send_buffer: u64,
+    /// How far the peer may be ahead of a new stream's reader.
+    pub stream_window_initial: u64,
+    /// What that may grow to.
+    pub stream_window_max: u64,
+    /// How far the peer may be ahead of all readers together, at first.
+    pub session_window_initial: u64,
+    /// What that may grow to: what received data takes at most.
+    pub session_window_max: u64,
+    /// Streams at once.
+    pub streams: u32,
+    /// Free memory kept for the next data.
+    pub spare_memory: usize,
+}
+
+impl StreamLimits {
+    /// For a router of 128 MB: at most 32 MB, both directions, when everything stalls.
+    pub const ROUTER: Self = Self {
+        send_buffer: 8 * MIB,
+        unsent_buffer: MIB / 4,
+        session_send_buffer: 16 * MIB,
+        stream_window_initial: MIB,
+        stream_window_max: 8 * MIB,
+        session_window_initial: 4 * MIB,
+        session_window_max: 16 * MIB,
+        streams: 4096,
+        spare_memory: 1024 * 1024,
+    };
+
+    /// For a server: more for a router that is fast and far away.
+    pub const SERVER: Self = Self {
+        send_buffer: 16 * MIB,
+        session_send_buffer: 32 * MIB,
+        stream_window_max: 16 * MIB,
+        session_window_max: 32 * MIB,
+        ..Self::ROUTER
+    };
+
+    /// The same, with nothing below what the protocol promises the peer.
+    pub(super) fn sane(mut self) -> Self {
+        self.send_buffer = self.send_buffer.max(1);
+        self.unsent_buffer = self.unsent_buffer.max(1);
+        self.session_send_buffer = self.session_send_buffer.max(1);
+        self.stream_window_initial = self.stream_window_initial.max(LEAST_STREAM_WINDOW);
+        self.stream_window_max = self.stream_window_max.max(self.stream_window_initial);
+        self.session_window_initial = self.session_window_initial.max(LEAST_SESSION_WINDOW);
+        self.session_window_max = self.session_window_max.max(self.session_window_initial);
+        self.streams = self.streams.max(LEAST_STREAMS);
+        self
+    }
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self::ROUTER
+    }
+}
