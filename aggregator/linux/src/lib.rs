@@ -12,7 +12,7 @@
 //! | [`netstate`] | links, addresses and default routes as they are, and a hint when they change |
 //! | [`routing`] | a routing table and a rule per WAN, so that a source address chooses the WAN |
 //! | [`mptcp_pm`] | MPTCP endpoints: from which addresses connections open further subflows |
-//! | [`firewall`] | the nftables table that brings the LAN's TCP to us |
+//! | [`firewall`] | the nftables tables: the LAN's TCP to us, other packets into the tunnel, NAT and forwards on the VPS |
 //! | [`sysctl`] | kernel settings |
 //! | [`owned`] | which of all that is ours, and how to take it out again |
 //! | [`special`] | addresses that are not of the public Internet |

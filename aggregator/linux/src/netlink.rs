@@ -41,7 +41,8 @@ pub enum NetlinkError {
 #[derive(Clone)]
 pub struct Netlink {
     pub(crate) handle: Handle,
-    pub(crate) owner: Owner,
+    /// What marks the routes and rules that this one puts in place.
+    pub(crate) protocol: u8,
     changed: watch::Receiver<u32>,
     _tasks: Arc<[AbortOnDrop; 2]>,
 }
@@ -74,17 +75,28 @@ impl Netlink {
     ///
     /// # Errors
     /// [`NetlinkError::Open`].
-    #[allow(clippy::unused_async, reason = "needs a runtime to put its sockets on")]
     pub async fn for_owner(owner: Owner) -> Result<Self, NetlinkError> {
+        Self::marking(owner.route_protocol()).await
+    }
+
+    /// As [`Self::for_owner`], for the routes and rules of the tunnel: reconciled apart from those
+    /// of the WANs.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    pub async fn for_tunnel(owner: Owner) -> Result<Self, NetlinkError> {
+        Self::marking(owner.tunnel_protocol()).await
+    }
+
+    #[allow(clippy::unused_async, reason = "needs a runtime to put its sockets on")]
+    async fn marking(protocol: u8) -> Result<Self, NetlinkError> {
         let (connection, handle, _) = new_connection().map_err(NetlinkError::Open)?;
         // The first listener is made here, so that no change after this call goes unseen.
         let events = listen().map_err(NetlinkError::Open)?;
         let (sender, changed) = watch::channel(0);
-        let tasks = [
-            AbortOnDrop::spawn(connection),
-            AbortOnDrop::spawn(forward_changes(events, sender, owner)),
-        ];
-        Ok(Self { handle, owner, changed, _tasks: Arc::new(tasks) })
+        let tasks =
+            [AbortOnDrop::spawn(connection), AbortOnDrop::spawn(forward_changes(events, sender))];
+        Ok(Self { handle, protocol, changed, _tasks: Arc::new(tasks) })
     }
 
     /// Tells of changes to links, addresses, routes and rules from now on.
@@ -199,11 +211,11 @@ fn listen() -> io::Result<Events> {
         .boxed())
 }
 
-async fn forward_changes(mut events: Events, sender: watch::Sender<u32>, owner: Owner) {
+async fn forward_changes(mut events: Events, sender: watch::Sender<u32>) {
     loop {
         while let Some(event) = events.next().await {
             let relevant = match &event.payload {
-                NetlinkPayload::InnerMessage(object) => concerns_us(object, owner),
+                NetlinkPayload::InnerMessage(object) => concerns_us(object),
                 // An overrun of the socket's buffer: something was missed.
                 _ => true,
             };

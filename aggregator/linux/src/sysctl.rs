@@ -72,9 +72,20 @@ pub fn set_all(journal: &Journal, settings: &[(&str, &str)]) -> Vec<SysctlError>
 /// Puts back every value in the journal that is still what we made it. Returns how many, and what
 /// failed.
 pub fn restore(journal: &Journal) -> (usize, Vec<SysctlError>) {
+    restore_those(journal, |_| true)
+}
+
+/// As [`restore`], of the settings for which `wanted` says so; names are with slashes.
+pub fn restore_those(
+    journal: &Journal,
+    wanted: impl Fn(&str) -> bool,
+) -> (usize, Vec<SysctlError>) {
     let mut restored = 0;
     let mut errors = Vec::new();
     for (name, changed) in journal.read(|record| record.sysctls.clone()) {
+        if !wanted(&name) {
+            continue;
+        }
         let result = match get(&name) {
             Ok(now) if now == changed.ours => write(&name, &changed.before).map(|()| restored += 1),
             // Changed by somebody else since, or gone with its device.

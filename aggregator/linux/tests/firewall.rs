@@ -146,15 +146,15 @@ fn the_table_is_replaced_and_removed_and_others_stay() {
         assert_eq!(sh("nft list ruleset"), first);
         redirect(65200).apply().await.unwrap();
         assert!(!sh("nft list ruleset").contains("65100"));
-        assert!(!remove(Owner::Server).await.unwrap());
-        assert!(remove(Owner::Router).await.unwrap());
-        assert!(!remove(Owner::Router).await.unwrap());
+        assert!(!remove(Owner::Server.nft_table()).await.unwrap());
+        assert!(remove(Owner::Router.nft_table()).await.unwrap());
+        assert!(!remove(Owner::Router.nft_table()).await.unwrap());
         assert_eq!(sh("nft list ruleset"), before);
         // A LAN of one family, and no LAN at all.
         Redirect { ipv6: false, ..redirect(1) }.apply().await.unwrap();
         Redirect { ipv4: false, ..redirect(1) }.apply().await.unwrap();
         Redirect { devices: Vec::new(), ..redirect(1) }.apply().await.unwrap();
-        assert!(remove(Owner::Router).await.unwrap());
+        assert!(remove(Owner::Router.nft_table()).await.unwrap());
     });
 }
 

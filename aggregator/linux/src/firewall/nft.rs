@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::Redirect;
-use crate::owned::Owner;
+use super::{LanTunnel, Redirect, VpsTunnel};
 use crate::prefix::IpPrefix;
 
 /// The firewall can't be set.
@@ -48,12 +47,33 @@ impl Redirect {
     }
 }
 
-/// Removes our table. Returns whether there was one.
+impl LanTunnel {
+    /// As [`Redirect::apply`].
+    ///
+    /// # Errors
+    /// When nft is missing or refuses.
+    pub async fn apply(&self) -> Result<(), FirewallError> {
+        succeeded(&run(&["-f", "-"], &self.render()?).await?)
+    }
+}
+
+impl VpsTunnel {
+    /// As [`Redirect::apply`].
+    ///
+    /// # Errors
+    /// When nft is missing or refuses.
+    pub async fn apply(&self) -> Result<(), FirewallError> {
+        succeeded(&run(&["-f", "-"], &self.render()?).await?)
+    }
+}
+
+/// Removes one of our tables ([`Owner::nft_table`](crate::owned::Owner::nft_table),
+/// [`Owner::tunnel_table`](crate::owned::Owner::tunnel_table)). Returns whether it was there.
 ///
 /// # Errors
 /// When nft is missing or refuses for another reason than that there is none.
-pub async fn remove(owner: Owner) -> Result<bool, FirewallError> {
-    let output = run(&["delete", "table", "inet", owner.nft_table()], "").await?;
+pub async fn remove(table: &str) -> Result<bool, FirewallError> {
+    let output = run(&["delete", "table", "inet", table], "").await?;
     let none = String::from_utf8_lossy(&output.stderr).contains("No such file or directory");
     if !output.status.success() && none {
         return Ok(false);

@@ -114,7 +114,7 @@ impl Redirect {
 }
 
 /// Prefixes without those inside another one, which nft refuses, sorted.
-fn list(prefixes: &[IpPrefix]) -> String {
+pub(super) fn list(prefixes: &[IpPrefix]) -> String {
     let sorted: BTreeSet<IpPrefix> = prefixes.iter().copied().collect();
     let mut kept: Vec<IpPrefix> = Vec::new();
     for prefix in sorted {
@@ -127,7 +127,7 @@ fn list(prefixes: &[IpPrefix]) -> String {
 }
 
 /// The devices as the inside of a set; `None` if there are none.
-fn device_set(devices: &[String]) -> Result<Option<String>, FirewallError> {
+pub(super) fn device_set(devices: &[String]) -> Result<Option<String>, FirewallError> {
     let mut quoted = BTreeSet::new();
     for device in devices {
         // IFNAMSIZ is 16 with the final zero. The kernel allows more letters than we let through,

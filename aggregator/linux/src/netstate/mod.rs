@@ -4,6 +4,7 @@
 //! router has a dozen links and changes are rare, so there is no state to keep in step, and
 //! nothing to go wrong when a notification is lost.
 
+mod configure;
 mod local;
 mod parse;
 mod snapshot;
@@ -121,18 +122,22 @@ pub struct Gateway {
 /// Whether a netlink notification tells of something that a snapshot would show. What we add
 /// ourselves doesn't count, or each reconciliation would call for the next one. What is removed
 /// does, as others may remove what is ours.
-pub(crate) fn concerns_us(object: &RouteNetlinkMessage, owner: Owner) -> bool {
-    let ours = owner.route_protocol();
+pub(crate) fn concerns_us(object: &RouteNetlinkMessage) -> bool {
+    let ours = |protocol: u8| {
+        [Owner::Router, Owner::Server]
+            .into_iter()
+            .any(|owner| [owner.route_protocol(), owner.tunnel_protocol()].contains(&protocol))
+    };
     match object {
         RouteNetlinkMessage::NewRoute(route) => {
-            u8::from(route.header.protocol) != ours
+            !ours(u8::from(route.header.protocol))
                 && !route.header.flags.contains(RouteFlags::Cloned)
         }
         RouteNetlinkMessage::DelRoute(route) => !route.header.flags.contains(RouteFlags::Cloned),
         RouteNetlinkMessage::NewRule(rule) => !rule
             .attributes
             .iter()
-            .any(|a| matches!(a, RuleAttribute::Protocol(p) if u8::from(*p) == ours)),
+            .any(|a| matches!(a, RuleAttribute::Protocol(p) if ours(u8::from(*p)))),
         _ => true,
     }
 }

@@ -28,7 +28,7 @@ impl Netlink {
         })
         .await?;
 
-        let ours = self.owner.route_protocol();
+        let ours = self.protocol;
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             self.each_route(family, |route| {
                 if u8::from(route.header.protocol) == ours {
@@ -72,7 +72,7 @@ impl Netlink {
         Ok(addresses)
     }
 
-    async fn each_address(
+    pub(super) async fn each_address(
         &self,
         mut each: impl FnMut(parse::ParsedAddress),
     ) -> Result<(), NetlinkError> {

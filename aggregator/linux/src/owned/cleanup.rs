@@ -58,7 +58,14 @@ impl fmt::Display for CleanupReport {
 /// lists. The redirect goes first: from then on the LAN's new connections go their usual way.
 pub async fn cleanup(journal: &Journal) -> CleanupReport {
     let mut report = CleanupReport::default();
-    match firewall::remove(journal.owner()).await {
+    let owner = journal.owner();
+    let (table, tunnel_table) = (owner.nft_table(), owner.tunnel_table());
+    let removed = match firewall::remove(table).await {
+        Ok(removed) if table == tunnel_table => Ok(removed),
+        Ok(removed) => firewall::remove(tunnel_table).await.map(|tunnel| tunnel || removed),
+        Err(error) => Err(error),
+    };
+    match removed {
         Ok(removed) => report.table = removed,
         // Who has no nft has no table of ours.
         Err(FirewallError::Missing) => {}
@@ -78,16 +85,18 @@ pub async fn cleanup(journal: &Journal) -> CleanupReport {
         Err(error) => report.errors.push(error.to_string()),
     }
 
-    let removed = match Netlink::for_owner(journal.owner()).await {
-        Ok(netlink) => netlink.remove_own_routing().await,
-        Err(error) => Err(error),
-    };
-    match removed {
-        Ok(applied) => {
-            report.routes_and_rules = applied.removed;
-            report.errors.extend(applied.failed.iter().map(ToString::to_string));
+    for netlink in [Netlink::for_tunnel(owner).await, Netlink::for_owner(owner).await] {
+        let removed = match netlink {
+            Ok(netlink) => netlink.remove_own_routing().await,
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(applied) => {
+                report.routes_and_rules += applied.removed;
+                report.errors.extend(applied.failed.iter().map(ToString::to_string));
+            }
+            Err(error) => report.errors.push(error.to_string()),
         }
-        Err(error) => report.errors.push(error.to_string()),
     }
 
     let (restored, errors) = sysctl::restore(journal);

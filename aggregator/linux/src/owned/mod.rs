@@ -2,8 +2,8 @@
 //!
 //! | what | how it is known to be ours |
 //! |---|---|
-//! | routes and rules | a route protocol number of our own, see [`Owner::route_protocol`] |
-//! | firewall rules | a table of our own, see [`Owner::nft_table`] |
+//! | routes and rules | route protocol numbers of our own, see [`Owner::route_protocol`] and [`Owner::tunnel_protocol`] |
+//! | firewall rules | tables of our own, see [`Owner::nft_table`] and [`Owner::tunnel_table`] |
 //! | MPTCP endpoints and limits, sysctls | written in the [`Journal`] before they are set |
 //!
 //! [`cleanup`] undoes all of it and may be called at any time, any number of times: on exit, at
@@ -36,6 +36,25 @@ impl Owner {
         match self {
             Self::Router => 119, // 'w'
             Self::Server => 120,
+        }
+    }
+
+    /// As [`Self::route_protocol`], for what belongs to the tunnel, which comes and goes apart from
+    /// the WANs. The server has nothing else.
+    #[must_use]
+    pub const fn tunnel_protocol(self) -> u8 {
+        match self {
+            Self::Router => 121,
+            Self::Server => Self::Server.route_protocol(),
+        }
+    }
+
+    /// Name of the nftables table, of family `inet`, for what goes through the tunnel.
+    #[must_use]
+    pub const fn tunnel_table(self) -> &'static str {
+        match self {
+            Self::Router => "wanbond-tunnel",
+            Self::Server => Self::Server.nft_table(),
         }
     }
 

@@ -179,7 +179,7 @@ impl Netlink {
     }
 
     async fn own_routes(&self) -> Result<Vec<RouteFacts>, NetlinkError> {
-        let ours = self.owner.route_protocol();
+        let ours = self.protocol;
         let mut found = Vec::new();
         for family in [Family::V4, Family::V6] {
             self.each_route(kernel_family(family), |route| {
@@ -193,7 +193,7 @@ impl Netlink {
     }
 
     async fn own_rules(&self) -> Result<BTreeSet<RuleFacts>, NetlinkError> {
-        let ours = self.owner.route_protocol();
+        let ours = self.protocol;
         let mut found = BTreeSet::new();
         for family in [Family::V4, Family::V6] {
             let mut message = RuleMessage::default();
@@ -222,13 +222,13 @@ impl Netlink {
     }
 
     async fn add_route(&self, route: &RouteFacts, mode: u16) -> Result<(), NetlinkError> {
-        let message = route.to_message(self.owner.route_protocol());
+        let message = route.to_message(self.protocol);
         let request = RouteNetlinkMessage::NewRoute(message);
         self.command(|| format!("add {route:?}"), request, NLM_F_CREATE | mode).await
     }
 
     async fn delete_route(&self, route: &RouteFacts) -> Result<(), NetlinkError> {
-        let message = route.to_message(self.owner.route_protocol());
+        let message = route.to_message(self.protocol);
         let request = RouteNetlinkMessage::DelRoute(message);
         let result = self.command(|| format!("remove {route:?}"), request, 0).await;
         // The kernel was faster: it removes routes with their device or address.
@@ -236,13 +236,13 @@ impl Netlink {
     }
 
     async fn add_rule(&self, rule: &RuleFacts) -> Result<(), NetlinkError> {
-        let message = rule.to_message(self.owner.route_protocol());
+        let message = rule.to_message(self.protocol);
         let request = RouteNetlinkMessage::NewRule(message);
         self.command(|| format!("add {}", rule.0), request, NLM_F_CREATE | NLM_F_EXCL).await
     }
 
     async fn delete_rule(&self, rule: &RuleFacts) -> Result<(), NetlinkError> {
-        let message = rule.to_message(self.owner.route_protocol());
+        let message = rule.to_message(self.protocol);
         let request = RouteNetlinkMessage::DelRule(message);
         let result = self.command(|| format!("remove {}", rule.0), request, 0).await;
         ignore(result, &[libc::ENOENT])

@@ -125,7 +125,7 @@ impl Kernel {
     async fn set_redirect(&mut self, wanted: Option<Redirect>) -> bool {
         let result = match &wanted {
             Some(redirect) => redirect.apply().await,
-            None => firewall::remove(Owner::Router).await.map(|_| ()),
+            None => firewall::remove(Owner::Router.nft_table()).await.map(|_| ()),
         };
         match result {
             Ok(()) => {
