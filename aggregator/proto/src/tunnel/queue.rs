@@ -1,0 +1,448 @@
+//! Where packets wait to be sent: a queue per flow, served in turn (DRR), each kept short (CoDel).
+//!
+//! As in FQ-CoDel (RFC 8290), flows that have just begun to have something to send go first, so
+//! what is small never waits behind what is bulk. CoDel (RFC 8289) tells the senders in time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::flow::{Kind, PacketInfo, SLOTS, mark_congestion};
+use crate::Time;
+
+/// What a flow may send in its turn, bytes.
+const QUANTUM: i32 = 1514;
+/// How long packets of a flow may wait on end. RFC 8289 has 5 ms; more here, since a flow over
+/// unlike paths needs some to fill both, and no other flow waits behind it.
+const TARGET: Duration = Duration::from_millis(25);
+const INTERVAL: Duration = Duration::from_millis(100);
+/// A flow's rate is counted in spans of this length.
+const SPAN: Duration = Duration::from_millis(250);
+/// A flow of fewer bytes per span is small: a call, a game, DNS, a shell.
+const SMALL: u32 = 12_000;
+/// A flow that needed several paths is taken to need them for this long.
+const SPREAD_FOR: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+struct Waiting {
+    packet: Vec<u8>,
+    at: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    None,
+    New,
+    Old,
+}
+
+#[derive(Debug)]
+struct Flow {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    deficit: i32,
+    list: List,
+    kind: Kind,
+    sequence: u32,
+    span: Time,
+    span_bytes: u32,
+    span_before: u32,
+    spread_until: Time,
+    // CoDel's state, named as in RFC 8289.
+    first_above: Option<Time>,
+    drop_next: Time,
+    count: u32,
+    last_count: u32,
+    dropping: bool,
+}
+
+impl Flow {
+    const fn new() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            deficit: 0,
+            list: List::None,
+            kind: Kind::Other,
+            sequence: 0,
+            span: Time::ZERO,
+            span_bytes: 0,
+            span_before: 0,
+            spread_until: Time::ZERO,
+            first_above: None,
+            drop_next: Time::ZERO,
+            count: 0,
+            last_count: 0,
+            dropping: false,
+        }
+    }
+
+    fn count(&mut self, now: Time, bytes: usize) {
+        let passed = now.since(self.span);
+        if passed >= SPAN {
+            self.span_before = if passed >= 2 * SPAN { 0 } else { self.span_bytes };
+            self.span_bytes = 0;
+            self.span = now;
+        }
+        self.span_bytes = self.span_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    fn is_small(&self) -> bool {
+        self.span_bytes.max(self.span_before) <= SMALL
+    }
+}
+
+/// What a flow looks like to who decides whether it may go over a path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FlowView {
+    /// Bytes of it that wait.
+    pub bytes: usize,
+    /// How long its first packet has waited.
+    pub waited: Duration,
+    /// It needed more than one path lately.
+    pub spread: bool,
+    pub small: bool,
+}
+
+/// Whether a packet may go over the path in question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    No,
+    Yes,
+    /// Yes, and for a while.
+    Spread,
+}
+
+/// A packet taken out of the queue.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub packet: Vec<u8>,
+    pub slot: u16,
+    pub sequence: u32,
+    pub kind: Kind,
+    pub small: bool,
+    pub spread: bool,
+}
+
+/// The entry of the tunnel.
+#[derive(Debug)]
+pub(super) struct EntryQueue {
+    flows: Vec<Flow>,
+    new: VecDeque<u16>,
+    old: VecDeque<u16>,
+    bytes: usize,
+    limit: usize,
+    /// Packets dropped or marked to keep queues short.
+    pub dropped: u64,
+    pub marked: u64,
+}
+
+impl EntryQueue {
+    /// An empty queue that holds at most `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            flows: (0..SLOTS).map(|_| Flow::new()).collect(),
+            new: VecDeque::new(),
+            old: VecDeque::new(),
+            bytes: 0,
+            limit,
+            dropped: 0,
+            marked: 0,
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Adds a packet; gives back those that had to make room.
+    pub(super) fn push(
+        &mut self,
+        now: Time,
+        info: PacketInfo,
+        packet: Vec<u8>,
+        mut dropped: impl FnMut(Vec<u8>),
+    ) {
+        let flow = &mut self.flows[usize::from(info.slot)];
+        let length = packet.len();
+        flow.kind = info.kind;
+        flow.count(now, length);
+        flow.bytes += length;
+        self.bytes += length;
+        flow.waiting.push_back(Waiting { packet, at: now });
+        if flow.list == List::None {
+            flow.list = List::New;
+            flow.deficit = QUANTUM;
+            self.new.push_back(info.slot);
+        }
+        while self.bytes > self.limit {
+            let Some(packet) = self.drop_from_fattest() else { break };
+            dropped(packet);
+        }
+    }
+
+    /// The flow with most bytes pays (RFC 8290 §4.1.2), with its oldest.
+    fn drop_from_fattest(&mut self) -> Option<Vec<u8>> {
+        let listed = self.new.iter().chain(&self.old);
+        let fattest = *listed.max_by_key(|&&slot| self.flows[usize::from(slot)].bytes)?;
+        let flow = &mut self.flows[usize::from(fattest)];
+        let waiting = flow.waiting.pop_front()?;
+        flow.bytes -= waiting.packet.len();
+        self.bytes -= waiting.packet.len();
+        self.dropped += 1;
+        Some(waiting.packet)
+    }
+
+    /// Takes the next packet of at most `room` bytes whose flow `may` go. Packets that CoDel drops
+    /// go to `dropped`.
+    pub(super) fn pop(
+        &mut self,
+        now: Time,
+        room: usize,
+        mut may: impl FnMut(&FlowView) -> Leave,
+        mut dropped: impl FnMut(Vec<u8>),
+    ) -> Option<Taken> {
+        // Each listed flow is looked at once or, where its turn was over, twice.
+        let mut looks = 2 * (self.new.len() + self.old.len()).min(64);
+        let (mut new_at, mut old_at) = (0, 0);
+        while looks > 0 {
+            looks -= 1;
+            let from_new = new_at < self.new.len();
+            let slot = if from_new { self.new[new_at] } else { *self.old.get(old_at)? };
+            let flow = &mut self.flows[usize::from(slot)];
+            let Some(first) = flow.waiting.front() else {
+                // An emptied new flow goes through the old list once, so that it can't stay new.
+                if from_new {
+                    self.new.remove(new_at);
+                    flow.list = List::Old;
+                    self.old.push_back(slot);
+                } else {
+                    self.old.remove(old_at);
+                    flow.list = List::None;
+                }
+                continue;
+            };
+            if flow.deficit <= 0 {
+                flow.deficit += QUANTUM;
+                if from_new {
+                    self.new.remove(new_at);
+                } else {
+                    self.old.remove(old_at);
+                }
+                flow.list = List::Old;
+                self.old.push_back(slot);
+                continue;
+            }
+            let view = FlowView {
+                bytes: flow.bytes,
+                waited: now.since(first.at),
+                spread: now < flow.spread_until,
+                small: flow.is_small(),
+            };
+            let leave = if first.packet.len() > room { Leave::No } else { may(&view) };
+            if leave == Leave::No {
+                if from_new {
+                    new_at += 1;
+                } else {
+                    old_at += 1;
+                }
+                continue;
+            }
+            if leave == Leave::Spread {
+                flow.spread_until = now + SPREAD_FOR;
+            }
+            let Some(packet) = self.take_codel(now, slot, &mut dropped) else { continue };
+            let flow = &mut self.flows[usize::from(slot)];
+            flow.deficit -= i32::try_from(packet.len()).unwrap_or(QUANTUM);
+            let sequence = flow.sequence;
+            flow.sequence = (flow.sequence + 1) & 0x00ff_ffff;
+            return Some(Taken {
+                packet,
+                slot,
+                sequence,
+                kind: flow.kind,
+                small: flow.is_small(),
+                spread: now < flow.spread_until,
+            });
+        }
+        None
+    }
+
+    fn take_front(&mut self, slot: u16) -> Option<Waiting> {
+        let flow = &mut self.flows[usize::from(slot)];
+        let waiting = flow.waiting.pop_front()?;
+        flow.bytes -= waiting.packet.len();
+        self.bytes -= waiting.packet.len();
+        Some(waiting)
+    }
+
+    /// RFC 8289 §5.3 to §5.5.
+    fn take_codel(
+        &mut self,
+        now: Time,
+        slot: u16,
+        dropped: &mut impl FnMut(Vec<u8>),
+    ) -> Option<Vec<u8>> {
+        let mut waiting = self.take_front(slot)?;
+        let mut late = self.is_late(now, slot, &waiting);
+        if self.flow(slot).dropping {
+            if !late {
+                self.flow(slot).dropping = false;
+            }
+            while self.flow(slot).dropping && now >= self.flow(slot).drop_next {
+                let flow = self.flow(slot);
+                flow.count += 1;
+                flow.drop_next += control_law(flow.count);
+                if mark_congestion(&mut waiting.packet) {
+                    self.marked += 1;
+                    break;
+                }
+                self.dropped += 1;
+                dropped(waiting.packet);
+                waiting = self.take_front(slot)?;
+                late = self.is_late(now, slot, &waiting);
+                if !late {
+                    self.flow(slot).dropping = false;
+                }
+            }
+        } else if late {
+            let flow = self.flow(slot);
+            let delta = flow.count.saturating_sub(flow.last_count);
+            flow.dropping = true;
+            let recently = now.since(flow.drop_next) < 16 * INTERVAL;
+            flow.count = if delta > 1 && recently { delta } else { 1 };
+            flow.drop_next = now + control_law(flow.count);
+            flow.last_count = flow.count;
+            if mark_congestion(&mut waiting.packet) {
+                self.marked += 1;
+            } else {
+                self.dropped += 1;
+                dropped(waiting.packet);
+                waiting = self.take_front(slot)?;
+                self.is_late(now, slot, &waiting);
+            }
+        }
+        Some(waiting.packet)
+    }
+
+    fn flow(&mut self, slot: u16) -> &mut Flow {
+        &mut self.flows[usize::from(slot)]
+    }
+
+    fn is_late(&mut self, now: Time, slot: u16, waiting: &Waiting) -> bool {
+        let flow = self.flow(slot);
+        if now.since(waiting.at) < TARGET || flow.bytes <= QUANTUM as usize {
+            flow.first_above = None;
+            return false;
+        }
+        match flow.first_above {
+            None => {
+                flow.first_above = Some(now + INTERVAL);
+                false
+            }
+            Some(at) => now >= at,
+        }
+    }
+}
+
+fn control_law(count: u32) -> Duration {
+    // In steps of 1/16, so that the root is exact enough without floating point.
+    let root = (u64::from(count.max(1)) * 256).isqrt();
+    Duration::from_micros(INTERVAL.as_micros() as u64 * 16 / root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(slot: u16) -> PacketInfo {
+        PacketInfo { slot, kind: Kind::Udp }
+    }
+
+    fn pop(queue: &mut EntryQueue, now: Time) -> Option<Taken> {
+        queue.pop(now, 1500, |_| Leave::Yes, drop)
+    }
+
+    #[test]
+    fn flows_take_turns_and_new_ones_go_first() {
+        let mut queue = EntryQueue::new(1 << 20);
+        for _ in 0..20 {
+            queue.push(Time::ZERO, info(1), vec![0; 1400], drop);
+        }
+        for _ in 0..3 {
+            assert_eq!(pop(&mut queue, Time::ZERO).unwrap().slot, 1);
+        }
+        queue.push(Time::ZERO, info(2), vec![0; 100], drop);
+        assert_eq!(pop(&mut queue, Time::ZERO).unwrap().slot, 2);
+        for _ in 0..20 {
+            queue.push(Time::ZERO, info(3), vec![0; 1400], drop);
+        }
+        let order: Vec<_> = (0..12).map(|_| pop(&mut queue, Time::ZERO).unwrap().slot).collect();
+        let ones = order.iter().filter(|&&slot| slot == 1).count();
+        assert!((4..=7).contains(&ones), "{order:?}");
+    }
+
+    #[test]
+    fn sequences_count_per_flow() {
+        let mut queue = EntryQueue::new(1 << 20);
+        for slot in [5, 5, 6, 5] {
+            queue.push(Time::ZERO, info(slot), vec![0; 10], drop);
+        }
+        let mut got: Vec<_> = std::iter::from_fn(|| pop(&mut queue, Time::ZERO))
+            .map(|taken| (taken.slot, taken.sequence))
+            .collect();
+        got.sort_unstable();
+        assert_eq!(got, [(5, 0), (5, 1), (5, 2), (6, 0)]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn the_fattest_flow_pays_for_a_full_queue() {
+        let mut queue = EntryQueue::new(10_000);
+        queue.push(Time::ZERO, info(1), vec![0; 500], drop);
+        let mut dropped = 0;
+        for _ in 0..20 {
+            queue.push(Time::ZERO, info(2), vec![0; 1000], |_| dropped += 1);
+        }
+        assert_eq!(dropped, 11);
+        assert_eq!(queue.bytes(), 9500);
+    }
+
+    #[test]
+    fn a_standing_queue_is_thinned_out() {
+        let mut queue = EntryQueue::new(1 << 20);
+        let mut now = Time::ZERO;
+        let mut dropped = 0;
+        for _ in 0..2000 {
+            now += Duration::from_millis(1);
+            queue.push(now, info(1), vec![0; 1000], drop);
+            // 4 of 5 packets go out again.
+            if now.as_micros() / 1000 % 5 != 0 {
+                queue.pop(now, 1500, |_| Leave::Yes, |_| dropped += 1);
+            }
+        }
+        assert!(dropped > 20, "{dropped}");
+    }
+
+    #[test]
+    fn a_flow_that_may_not_go_is_passed_over() {
+        let mut queue = EntryQueue::new(1 << 20);
+        queue.push(Time::ZERO, info(1), vec![0; 1400], drop);
+        queue.push(Time::ZERO, info(2), vec![0; 100], drop);
+        let taken = queue
+            .pop(
+                Time::ZERO,
+                1500,
+                |flow| if flow.bytes > 1000 { Leave::No } else { Leave::Yes },
+                drop,
+            )
+            .unwrap();
+        assert_eq!(taken.slot, 2);
+        assert!(queue.pop(Time::ZERO, 500, |_| Leave::Yes, drop).is_none());
+        assert_eq!(pop(&mut queue, Time::ZERO).unwrap().slot, 1);
+    }
+}

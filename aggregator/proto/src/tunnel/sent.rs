@@ -1,0 +1,306 @@
+//! What one path has sent and not heard of yet.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::Time;
+
+/// A lost datagram is remembered this long, to learn that it was only late.
+const LATE: Duration = Duration::from_millis(500);
+/// A delivery rate over less time than this, in µs, says nothing: datagrams travel in batches.
+const LEAST_INTERVAL: u64 = 200;
+
+/// How a datagram fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    InFlight,
+    Acked,
+    Lost,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at: Time,
+    fate: Fate,
+    size: u16,
+    items: u16,
+    app_limited: bool,
+    /// Where its items begin, counted from the first ever.
+    items_from: u64,
+    /// Of the path, when this was sent: bytes delivered, when the receiver had them (its clock),
+    /// and when the first datagram of that stretch was sent.
+    delivered: u64,
+    delivered_at: i64,
+    stretch_from: Time,
+}
+
+/// What an acknowledgement brought.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acked {
+    /// Bytes newly acknowledged, as on the wire.
+    pub bytes: u64,
+    /// When the newest of them was sent.
+    pub sent_at: Time,
+    /// Bytes per second over the time that datagram was on its way.
+    pub rate: Option<u64>,
+    pub app_limited: bool,
+    pub delivered_before: u64,
+    /// The acknowledgement's largest is among the new ones: its times say something.
+    pub is_largest: bool,
+    /// A datagram had been taken for lost.
+    pub spurious: bool,
+}
+
+/// Datagrams in flight on one path, with the items `I` they carried.
+#[derive(Debug)]
+pub(super) struct SentLog<I> {
+    log: VecDeque<Sent>,
+    /// The number of the first in `log`.
+    base: u64,
+    items: VecDeque<I>,
+    /// The number of the first in `items`.
+    items_base: u64,
+    /// No datagram before this number is in flight.
+    first_in_flight: u64,
+    in_flight: u64,
+    delivered: u64,
+    delivered_at: i64,
+    stretch_from: Time,
+    lost: u64,
+    /// Until this many bytes are delivered, samples come from a time of too little to send.
+    app_limited_until: u64,
+    largest_acked: Option<u64>,
+    /// Datagrams within this many of the largest, or this short before it, may only be late.
+    reordering: u64,
+    reordering_time: Duration,
+}
+
+impl<I: Copy> SentLog<I> {
+    pub(super) fn new() -> Self {
+        Self {
+            log: VecDeque::new(),
+            base: 0,
+            items: VecDeque::new(),
+            items_base: 0,
+            first_in_flight: 0,
+            in_flight: 0,
+            delivered: 0,
+            delivered_at: 0,
+            stretch_from: Time::ZERO,
+            lost: 0,
+            app_limited_until: 0,
+            largest_acked: None,
+            reordering: 3,
+            reordering_time: Duration::ZERO,
+        }
+    }
+
+    /// The next datagram's number.
+    pub(super) fn next_number(&self) -> u64 {
+        self.base + self.log.len() as u64
+    }
+
+    /// Bytes on their way.
+    pub(super) const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Bytes that have arrived, ever.
+    pub(super) const fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Notes a datagram; `size` 0 for one that is never acknowledged by itself.
+    pub(super) fn push(&mut self, now: Time, size: u16, items: impl IntoIterator<Item = I>) {
+        if self.in_flight == 0 {
+            self.stretch_from = now;
+        }
+        let before = self.items.len();
+        self.items.extend(items);
+        let count = u16::try_from(self.items.len() - before).unwrap_or(u16::MAX);
+        self.in_flight += u64::from(size);
+        self.log.push_back(Sent {
+            at: now,
+            fate: if size == 0 { Fate::Acked } else { Fate::InFlight },
+            size,
+            items: count,
+            items_from: self.items_base + before as u64,
+            app_limited: self.delivered < self.app_limited_until,
+            delivered: self.delivered,
+            delivered_at: self.delivered_at,
+            stretch_from: self.stretch_from,
+        });
+        self.shrink(now);
+    }
+
+    /// The sender has nothing more to send, though it might.
+    pub(super) fn set_app_limited(&mut self) {
+        self.app_limited_until = self.delivered + self.in_flight.max(1);
+    }
+
+    /// When the oldest datagram that wants an answer was sent.
+    pub(super) fn oldest(&self) -> Option<Time> {
+        if self.in_flight == 0 {
+            return None;
+        }
+        let from = (self.first_in_flight.max(self.base) - self.base) as usize;
+        self.log.range(from..).find(|sent| sent.fate == Fate::InFlight).map(|sent| sent.at)
+    }
+
+    /// The full number of which `low` is the low half, near those that were sent.
+    pub(super) fn expand(&self, low: u32) -> Option<u64> {
+        let last = self.next_number().checked_sub(1)?;
+        last.checked_sub(u64::from((last as u32).wrapping_sub(low)))
+    }
+
+    /// Takes an acknowledgement; `received_at` is when its largest came, in the receiver's clock,
+    /// µs. Calls `acked` for each item that has arrived.
+    pub(super) fn on_ack(
+        &mut self,
+        now: Time,
+        largest: u64,
+        received_at: i64,
+        ranges: impl Iterator<Item = (u64, u64)>,
+        mut acked: impl FnMut(I),
+    ) -> Option<Acked> {
+        if largest >= self.next_number() {
+            return None;
+        }
+        let mut bytes = 0;
+        let mut newest: Option<(u64, Sent)> = None;
+        let mut spurious = false;
+        for (low, high) in ranges {
+            if high < self.base {
+                break;
+            }
+            for number in low.max(self.base)..=high {
+                let sent = &mut self.log[(number - self.base) as usize];
+                match sent.fate {
+                    Fate::Acked => continue,
+                    Fate::InFlight => self.in_flight -= u64::from(sent.size),
+                    Fate::Lost => {
+                        spurious = true;
+                        self.lost = self.lost.saturating_sub(1);
+                        let by = self.largest_acked.map_or(0, |l| l.saturating_sub(number));
+                        self.reordering = self.reordering.max(by + 1).min(512);
+                    }
+                }
+                sent.fate = Fate::Acked;
+                bytes += u64::from(sent.size);
+                if newest.is_none_or(|(n, _)| number > n) {
+                    newest = Some((number, *sent));
+                }
+                let from = (sent.items_from - self.items_base) as usize;
+                for item in self.items.range(from..from + usize::from(sent.items)) {
+                    acked(*item);
+                }
+            }
+        }
+        let (number, sent) = newest?;
+        if spurious {
+            self.reordering_time = now.since(sent.at) / 8;
+        }
+        self.delivered += bytes;
+        let is_largest = number == largest;
+        let mut rate = None;
+        if is_largest {
+            let sending = now_minus(sent.at, sent.stretch_from);
+            let receiving = received_at.saturating_sub(sent.delivered_at);
+            let interval = u64::try_from(receiving).unwrap_or(0).max(sending);
+            if sent.delivered_at != 0 && interval >= LEAST_INTERVAL {
+                rate = Some((self.delivered - sent.delivered).saturating_mul(1_000_000) / interval);
+            }
+            self.delivered_at = received_at;
+            self.stretch_from = sent.at;
+        }
+        self.largest_acked = Some(self.largest_acked.map_or(largest, |l| l.max(largest)));
+        self.shrink(now);
+        Some(Acked {
+            bytes,
+            sent_at: sent.at,
+            rate,
+            app_limited: sent.app_limited,
+            delivered_before: sent.delivered,
+            is_largest,
+            spurious,
+        })
+    }
+
+    /// Declares lost what others have overtaken by far enough. Calls `lost` for its items.
+    pub(super) fn find_lost(&mut self, now: Time, mut lost: impl FnMut(I)) -> u32 {
+        let Some(largest) = self.largest_acked else { return 0 };
+        let Some(end) = largest.checked_sub(self.reordering) else { return 0 };
+        if end < self.base || self.in_flight == 0 {
+            return 0;
+        }
+        let newest = self.log.get((largest.max(self.base) - self.base) as usize).map(|s| s.at);
+        let mut count = 0;
+        let mut open = true;
+        for number in self.first_in_flight.max(self.base)..=end {
+            let Some(sent) = self.log.get_mut((number - self.base) as usize) else { break };
+            if sent.fate == Fate::InFlight {
+                if newest.is_some_and(|newest| newest.since(sent.at) < self.reordering_time) {
+                    open = false;
+                    continue;
+                }
+                sent.fate = Fate::Lost;
+                self.in_flight -= u64::from(sent.size);
+                self.lost += 1;
+                count += 1;
+                let from = (sent.items_from - self.items_base) as usize;
+                for item in self.items.range(from..from + usize::from(sent.items)) {
+                    lost(*item);
+                }
+            }
+            if open {
+                self.first_in_flight = number + 1;
+            }
+        }
+        self.shrink(now);
+        count
+    }
+
+    /// Gives every item that is on its way: the path has become silent.
+    pub(super) fn each_in_flight(&self, mut each: impl FnMut(I)) {
+        for sent in self.log.iter().filter(|sent| sent.fate == Fate::InFlight) {
+            let from = (sent.items_from - self.items_base) as usize;
+            for item in self.items.range(from..from + usize::from(sent.items)) {
+                each(*item);
+            }
+        }
+    }
+
+    /// Gives up on everything in flight: calls `lost` for its items.
+    pub(super) fn lose_all(&mut self, mut lost: impl FnMut(I)) {
+        self.each_in_flight(&mut lost);
+        for sent in &mut self.log {
+            if sent.fate == Fate::InFlight {
+                sent.fate = Fate::Lost;
+                self.lost += 1;
+            }
+        }
+        self.in_flight = 0;
+        self.first_in_flight = self.next_number();
+    }
+
+    fn shrink(&mut self, now: Time) {
+        while let Some(sent) = self.log.front() {
+            let done = match sent.fate {
+                Fate::InFlight => false,
+                Fate::Acked => true,
+                Fate::Lost => now.since(sent.at) > LATE,
+            };
+            if !done {
+                break;
+            }
+            self.items.drain(..usize::from(sent.items));
+            self.items_base += u64::from(sent.items);
+            self.log.pop_front();
+            self.base += 1;
+        }
+    }
+}
+
+fn now_minus(later: Time, earlier: Time) -> u64 {
+    later.as_micros().saturating_sub(earlier.as_micros())
+}

@@ -1,0 +1,454 @@
+//! Making datagrams: what goes into the next one, and over which path.
+
+use std::time::Duration;
+
+use super::path::{Item, Liveness, Path, Standing};
+use super::queue::Taken;
+use super::schedule::Order;
+use super::wire::{self, PACKET_HEAD, PacketFlags, PacketFrame, Part};
+use super::{Transmit, Tunnel, recycle};
+use crate::Time;
+use crate::datagram::{HEADER_LEN, OVERHEAD};
+
+/// Room for an acknowledgement beside a full packet.
+const SMALL_ACK: usize = 32;
+/// An acknowledgement due within this time goes along.
+const ACK_AHEAD: Duration = Duration::from_millis(1);
+/// A stream frame of fewer bytes is not begun at a datagram's end.
+const LEAST_STREAM_ROOM: usize = 64;
+/// Duplicates of small flows: at most this many bytes a second, and this share of the second path.
+const DUPLICATE_RATE: u64 = 64_000;
+const DUPLICATE_SHARE: u64 = 6;
+const DUPLICATE_BURST: i64 = 16_000;
+/// Streams and packets take turns of this many bytes.
+const TURN: i64 = 3_000;
+/// While something waits that no path may take, the tunnel looks again after this long.
+const STALLED: Duration = Duration::from_millis(10);
+
+/// The paths' standing, until the peer knows it.
+#[derive(Debug, Default)]
+pub(super) struct Status {
+    serial: u16,
+    known: bool,
+    on_its_way: bool,
+    ever: bool,
+}
+
+impl Status {
+    /// Something has changed that the peer should know.
+    pub(super) fn change(&mut self) {
+        self.serial = self.serial.wrapping_add(1);
+        (self.known, self.on_its_way, self.ever) = (false, false, true);
+    }
+
+    pub(super) fn acked(&mut self, serial: u16) {
+        self.known |= serial == self.serial;
+    }
+
+    pub(super) fn lost(&mut self, serial: u16) {
+        if serial == self.serial {
+            self.on_its_way = false;
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.ever && !self.known && !self.on_its_way
+    }
+}
+
+/// The second part of a packet that did not fit into one datagram.
+#[derive(Debug)]
+pub(super) struct SecondHalf {
+    path: usize,
+    slot: u16,
+    sequence: u32,
+    flags: PacketFlags,
+    packet: Vec<u8>,
+    from: usize,
+}
+
+/// A datagram being made.
+struct Draft {
+    /// Where its body begins in the buffer.
+    body: usize,
+    /// Where it must end.
+    end: usize,
+    wants_ack: bool,
+}
+
+impl Draft {
+    fn room(&self, out: &[u8]) -> usize {
+        self.end.saturating_sub(out.len())
+    }
+}
+
+impl Tunnel {
+    /// Appends the next datagram to `out`: room for a header, then the plain body. `None` if
+    /// nothing is to be sent now.
+    pub fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>) -> Option<Transmit> {
+        self.now = now;
+        if let Some(half) = self.second_half.take() {
+            return Some(self.send_second_half(now, half, out));
+        }
+        let order = Order::new(&self.paths, self.peer_unusable, self.peer_spare);
+        if self.has_data() {
+            for (at, index) in order.iter().enumerate() {
+                if self.paths[index].may_send(now)
+                    && let Some(transmit) = self.send_data(now, &order, at, index, out)
+                {
+                    return Some(transmit);
+                }
+            }
+        }
+        for index in 0..self.paths.len() {
+            if let Some(transmit) = self.send_control(now, &order, index, out) {
+                return Some(transmit);
+            }
+        }
+        if !self.has_data() {
+            for index in order.iter() {
+                if self.paths[index].may_send(now) {
+                    self.paths[index].sent.set_app_limited();
+                }
+            }
+        }
+        None
+    }
+
+    fn has_data(&self) -> bool {
+        !self.queue.is_empty()
+            || self.repair.has_work()
+            || !self.duplicates.is_empty()
+            || self.streams.has_pending()
+    }
+
+    /// When data can be sent that can't be now.
+    pub(super) fn sending_at(&self) -> Option<Time> {
+        if self.second_half.is_some() {
+            return Some(self.now);
+        }
+        if !self.has_data() {
+            return None;
+        }
+        let order = Order::new(&self.paths, self.peer_unusable, self.peer_spare);
+        let paced = order.iter().filter_map(|index| self.paths[index].sends_at()).min();
+        // A path that may send and does not waits for a better one, or for the flow to have waited.
+        let soon = self.now + STALLED;
+        paced.map(|at| if at <= self.now { soon } else { at.min(soon) })
+    }
+
+    fn begin(&self, now: Time, index: usize, size: u16, out: &mut Vec<u8>) -> Draft {
+        out.resize(out.len() + HEADER_LEN, 0);
+        let body = out.len();
+        out.extend_from_slice(&(now.as_micros() as u32).to_be_bytes());
+        let _ = index;
+        Draft { body, end: body + usize::from(size) - OVERHEAD, wants_ack: false }
+    }
+
+    /// Undoes a draft that carries nothing.
+    fn discard(draft: &Draft, out: &mut Vec<u8>) {
+        out.truncate(draft.body - HEADER_LEN);
+    }
+
+    fn finish(
+        &mut self,
+        now: Time,
+        index: usize,
+        draft: &Draft,
+        out: &[u8],
+        probe: bool,
+    ) -> Transmit {
+        let path = &mut self.paths[index];
+        let number = path.sent.next_number();
+        let wire = out.len() - draft.body + OVERHEAD + usize::from(path.overhead);
+        let wire = u16::try_from(wire).unwrap_or(u16::MAX);
+        path.sent.push(now, if draft.wants_ack { wire } else { 0 }, self.items.drain(..));
+        path.spend(now, u64::from(wire));
+        if draft.wants_ack {
+            path.probed(now);
+        }
+        Transmit { path: path.id, number, is_size_probe: probe }
+    }
+
+    fn send_data(
+        &mut self,
+        now: Time,
+        order: &Order,
+        at: usize,
+        index: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let mut draft = self.begin(now, index, self.paths[index].mtu.size(), out);
+        let empty = out.len();
+        self.write_status(order, index, &mut draft, out);
+        let path = &mut self.paths[index];
+        let ack_due = path.receiver.due().is_some_and(|due| due <= now + ACK_AHEAD);
+        let ack_room = if ack_due { SMALL_ACK } else { 0 };
+        draft.end -= ack_room;
+        let before = out.len();
+        self.write_repairs(now, order, index, &mut draft, out);
+        self.write_duplicates(now, index, &mut draft, out);
+        self.write_flows(now, order, at, index, &mut draft, out);
+        draft.end += ack_room;
+        if out.len() == before && out.len() == empty {
+            Self::discard(&draft, out);
+            return None;
+        }
+        if ack_due {
+            let room = draft.room(out);
+            let path = &mut self.paths[index];
+            path.receiver.write(now, path.id.number(), room, out);
+        }
+        Some(self.finish(now, index, &draft, out, false))
+    }
+
+    /// Packets and streams, in turns.
+    fn write_flows(
+        &mut self,
+        now: Time,
+        order: &Order,
+        at: usize,
+        index: usize,
+        draft: &mut Draft,
+        out: &mut Vec<u8>,
+    ) {
+        let streams = order.is_bulk(at);
+        loop {
+            let room = draft.room(out);
+            let has_streams = streams && room >= LEAST_STREAM_ROOM && self.streams.has_pending();
+            let packets_first = self.streams_turn <= 0 || !has_streams;
+            if packets_first && self.write_packet(now, order, at, index, draft, out) {
+                if has_streams {
+                    self.streams_turn += (room - draft.room(out)) as i64;
+                }
+                if self.second_half.is_some() {
+                    return;
+                }
+                continue;
+            }
+            if !has_streams {
+                return;
+            }
+            let Some(frame) = self.streams.poll_frame(room, out) else { return };
+            draft.wants_ack = true;
+            self.items.push(Item::Stream(frame));
+            if !self.queue.is_empty() {
+                self.streams_turn -= (room - draft.room(out)) as i64;
+            }
+            self.streams_turn = self.streams_turn.clamp(-TURN, TURN);
+        }
+    }
+
+    /// The next packet that may go this way. `true` if one was written.
+    fn write_packet(
+        &mut self,
+        now: Time,
+        order: &Order,
+        at: usize,
+        index: usize,
+        draft: &mut Draft,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if self.queue.is_empty() {
+            return false;
+        }
+        let room = draft.room(out);
+        // What does not fit even into an empty datagram is split, but only at the start of one.
+        let fresh = !draft.wants_ack;
+        let fits = if fresh { usize::MAX } else { room.saturating_sub(PACKET_HEAD) };
+        let backlog = self.queue.bytes();
+        let pool = &mut self.pool;
+        let taken =
+            self.queue.pop(now, fits, |flow| order.may(at, flow, backlog), |p| recycle(pool, p));
+        let Some(taken) = taken else { return false };
+        draft.wants_ack = true;
+        self.write_taken(now, order, index, taken, room, out);
+        true
+    }
+
+    fn write_taken(
+        &mut self,
+        now: Time,
+        order: &Order,
+        index: usize,
+        taken: Taken,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let Taken { packet, slot, sequence, kind, small, spread } = taken;
+        let waits = kind.waits_for_repair();
+        let several = order.best_but(index).is_some();
+        let flags = PacketFlags { ordered: waits || spread, repaired: waits, part: Part::Whole };
+        if packet.len() + PACKET_HEAD > room {
+            let cut = room.saturating_sub(PACKET_HEAD).min(packet.len());
+            let first = PacketFlags { part: Part::First, ..flags };
+            PacketFrame { flags: first, slot, sequence, bytes: &packet[..cut] }.encode(out);
+            let flags = PacketFlags { part: Part::Second, ..flags };
+            self.second_half =
+                Some(SecondHalf { path: index, slot, sequence, flags, packet, from: cut });
+            return;
+        }
+        PacketFrame { flags, slot, sequence, bytes: &packet }.encode(out);
+        let number = self.paths[index].id.number();
+        let length = packet.len();
+        match self.repair.keep(now, packet, flags, slot, sequence, number) {
+            Ok(key) => {
+                self.items.push(Item::Packet(key));
+                if small && several && self.may_duplicate(now, order, index, length) {
+                    self.duplicates.push_back((key, number));
+                    self.figures.duplicated += 1;
+                }
+            }
+            Err(packet) => recycle(&mut self.pool, packet),
+        }
+    }
+
+    fn may_duplicate(&mut self, now: Time, order: &Order, index: usize, length: usize) -> bool {
+        let Some(second) = order.best_but(index) else { return false };
+        let second = self.paths[second].congestion.pacing_rate();
+        let rate = DUPLICATE_RATE.min(second / DUPLICATE_SHARE);
+        let passed = now.as_micros().saturating_sub(self.duplicate_credit_at.as_micros());
+        let earned = rate * passed.min(1_000_000) / 1_000_000;
+        if earned > 0 {
+            self.duplicate_credit = (self.duplicate_credit + earned as i64).min(DUPLICATE_BURST);
+            self.duplicate_credit_at = now;
+        }
+        if self.duplicate_credit <= 0 {
+            return false;
+        }
+        self.duplicate_credit -= (length + OVERHEAD + PACKET_HEAD) as i64;
+        true
+    }
+
+    fn write_duplicates(&mut self, now: Time, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
+        let number = self.paths[index].id.number();
+        let _ = now;
+        while let Some(&(key, first)) = self.duplicates.front() {
+            let Some(copied) = self.repair.get(key) else {
+                self.duplicates.pop_front();
+                continue;
+            };
+            if first == number || copied.packet.len() + PACKET_HEAD > draft.room(out) {
+                return;
+            }
+            let frame = PacketFrame {
+                flags: copied.flags,
+                slot: copied.slot,
+                sequence: copied.sequence,
+                bytes: &copied.packet,
+            };
+            frame.encode(out);
+            draft.wants_ack = true;
+            self.repair.sent_again(key, number);
+            self.items.push(Item::Packet(key));
+            self.duplicates.pop_front();
+        }
+    }
+
+    /// Packets that got lost, over the best path; rather another than the one that lost them.
+    fn write_repairs(
+        &mut self,
+        now: Time,
+        order: &Order,
+        index: usize,
+        draft: &mut Draft,
+        out: &mut Vec<u8>,
+    ) {
+        while let Some(last) = self.repair.next_path() {
+            let number = self.paths[index].id.number();
+            if last == number
+                && let Some(other) = order.best_but(index)
+                && self.paths[other].arrival() - self.paths[index].arrival() < 30_000
+                && self.paths[other].may_send(now)
+            {
+                return;
+            }
+            let room = draft.room(out).saturating_sub(PACKET_HEAD);
+            let pool = &mut self.pool;
+            let Some(key) = self.repair.next(now, room, |p| recycle(pool, p)) else { return };
+            let Some(copied) = self.repair.get(key) else { continue };
+            let frame = PacketFrame {
+                flags: copied.flags,
+                slot: copied.slot,
+                sequence: copied.sequence,
+                bytes: &copied.packet,
+            };
+            frame.encode(out);
+            draft.wants_ack = true;
+            self.repair.sent_again(key, number);
+            self.items.push(Item::Packet(key));
+        }
+    }
+
+    fn send_second_half(&mut self, now: Time, half: SecondHalf, out: &mut Vec<u8>) -> Transmit {
+        let SecondHalf { path: index, slot, sequence, flags, packet, from } = half;
+        let mut draft = self.begin(now, index, self.paths[index].mtu.size(), out);
+        PacketFrame { flags, slot, sequence, bytes: &packet[from..] }.encode(out);
+        draft.wants_ack = true;
+        recycle(&mut self.pool, packet);
+        self.finish(now, index, &draft, out, false)
+    }
+
+    /// Acknowledgements, probes, tries of a larger size.
+    fn send_control(
+        &mut self,
+        now: Time,
+        order: &Order,
+        index: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let active = self.is_active(now);
+        let path = &mut self.paths[index];
+        let ack = path.receiver.due().is_some_and(|due| due <= now);
+        let probe = path.wants_probe(now, active);
+        let status = self.status.is_due() && order.best() == Some(index);
+        let path = &mut self.paths[index];
+        let size = if active && path.is_usable() && path.may_send(now) {
+            path.mtu.to_try(now)
+        } else {
+            None
+        };
+        if !(ack || probe || status || size.is_some()) {
+            return None;
+        }
+        let mut draft = self.begin(now, index, size.unwrap_or(super::LEAST_DATAGRAM), out);
+        self.write_status(order, index, &mut draft, out);
+        let path = &mut self.paths[index];
+        if ack || (probe && path.receiver.has_news()) {
+            let room = draft.room(out).min(200);
+            path.receiver.write(now, path.id.number(), room, out);
+        }
+        if probe || size.is_some() {
+            out.push(wire::PROBE);
+            draft.wants_ack = true;
+        }
+        if let Some(size) = size {
+            out.push(wire::PAD);
+            out.resize(draft.end, 0);
+            self.items.push(Item::Size(size));
+        }
+        Some(self.finish(now, index, &draft, out, size.is_some()))
+    }
+
+    fn write_status(&mut self, order: &Order, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
+        // Over the best path, or over any while there is none.
+        let here = order.best().is_none_or(|best| best == index);
+        if !self.status.is_due() || !here || draft.room(out) < wire::STATUS_LEN {
+            return;
+        }
+        let bits = |wanted: fn(&Path) -> bool| {
+            let number = |path: &Path| 1u16 << path.id.number();
+            self.paths.iter().filter(|path| wanted(path)).map(number).fold(0, |a, b| a | b)
+        };
+        let unusable =
+            bits(|path| path.standing == Standing::Off || path.liveness == Liveness::Down);
+        let spare = bits(|path| path.standing == Standing::Spare);
+        out.push(wire::STATUS);
+        for word in [self.status.serial, unusable, spare] {
+            out.extend_from_slice(&word.to_be_bytes());
+        }
+        draft.wants_ack = true;
+        self.status.on_its_way = true;
+        self.items.push(Item::Status(self.status.serial));
+    }
+}
