@@ -14,6 +14,7 @@
 //! | [`mptcp_pm`] | MPTCP endpoints: from which addresses connections open further subflows |
 //! | [`firewall`] | the nftables tables: the LAN's TCP to us, other packets into the tunnel, NAT and forwards on the VPS |
 //! | [`sysctl`] | kernel settings |
+//! | [`tunnel`] | addresses, routes and rules around the tunnel's device, at both ends |
 //! | [`owned`] | which of all that is ours, and how to take it out again |
 //! | [`special`] | addresses that are not of the public Internet |
 //! | [`control_socket`] | how the command line reaches the running daemon |
@@ -73,3 +74,4 @@ pub mod routing;
 pub mod socket;
 pub mod special;
 pub mod sysctl;
+pub mod tunnel;
