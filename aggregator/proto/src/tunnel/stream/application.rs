@@ -1,7 +1,7 @@
 //! What the application does with streams.
 
 use super::stream::{Place, Stream};
-use super::{OpenError, Read, Role, StreamError, StreamEvent, StreamId, Streams};
+use super::{OpenError, Read, Role, StreamError, StreamEvent, StreamId, StreamLimits, Streams};
 
 impl Streams {
     /// Opens a stream (router). The server hears of it with the first frame.
@@ -36,7 +36,7 @@ impl Streams {
         let shared = self.shared_room();
         let stream = self.map.get_mut(&id).ok_or(StreamError::Closed)?;
         stream.send.writable()?;
-        let own = room(&self.limits, self.peer.stream_window, stream);
+        let own = room(&self.limits, stream);
         let length = own.min(shared).min(data.len() as u64) as usize;
         if length < data.len() {
             stream.wants_write = true;
@@ -167,7 +167,7 @@ impl Streams {
     pub(super) fn note_writable(&mut self, id: StreamId) {
         let shared = self.shared_room();
         let Some(stream) = self.map.get_mut(&id) else { return };
-        if !stream.wants_write || !worth_waking(&self.limits, self.peer.stream_window, stream) {
+        if !stream.wants_write || !worth_waking(&self.limits, stream) {
             return;
         }
         if shared > 0 {
@@ -196,15 +196,6 @@ impl Streams {
         }
     }
 
-    /// Tells all writers that wait, after the peer gave every stream more.
-    pub(super) fn wake_all(&mut self) {
-        let waiting: Vec<StreamId> =
-            self.map.iter().filter(|(_, stream)| stream.wants_write).map(|(&id, _)| id).collect();
-        for id in waiting {
-            self.note_writable(id);
-        }
-    }
-
     /// Takes a stream with data to send out of the turn that [`Self::poll_frame`] keeps: from now
     /// on the caller decides when it sends, with [`Self::poll_frame_for`], until that leaves
     /// [`Self::is_ready`] false.
@@ -223,15 +214,15 @@ impl Streams {
 }
 
 /// Bytes that `stream` has room for by itself.
-fn room(limits: &super::StreamLimits, least_window: u64, stream: &Stream) -> u64 {
+fn room(limits: &StreamLimits, stream: &Stream) -> u64 {
     let unsent = limits.unsent_buffer.saturating_sub(stream.send.unsent());
     let unacked = limits.send_buffer.saturating_sub(stream.send.unacked());
-    stream.send.credit(least_window).min(unsent).min(unacked)
+    stream.send.credit().min(unsent).min(unacked)
 }
 
 /// Whether a writer should be told of the room in `stream`: not for each datagram that left.
-fn worth_waking(limits: &super::StreamLimits, least_window: u64, stream: &Stream) -> bool {
-    stream.send.credit(least_window) > 0
+fn worth_waking(limits: &StreamLimits, stream: &Stream) -> bool {
+    stream.send.credit() > 0
         && stream.send.unsent() <= limits.unsent_buffer / 2
         && stream.send.unacked() <= limits.send_buffer - limits.send_buffer.div_ceil(8)
 }

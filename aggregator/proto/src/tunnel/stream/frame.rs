@@ -9,7 +9,7 @@
 //! | 0x42 | RESET | id, code, final size |
 //! | 0x43 | STOP | id, code |
 //! | 0x44 | WINDOW | id, greatest offset allowed |
-//! | 0x45 | SESSION | greatest sum of offsets allowed, window that every stream has at least, how many streams may have been opened |
+//! | 0x45 | SESSION | greatest sum of offsets allowed, how many streams may have been opened |
 
 use thiserror::Error;
 
@@ -64,7 +64,7 @@ pub(super) enum Frame<'a> {
     Reset { id: StreamId, code: u8, size: u64 },
     Stop { id: StreamId, code: u8 },
     Window { id: StreamId, max: u64 },
-    Session { max: u64, stream_window: u64, streams: u64 },
+    Session { max: u64, streams: u64 },
 }
 
 impl<'a> Frame<'a> {
@@ -80,7 +80,6 @@ impl<'a> Frame<'a> {
         if kind == SESSION {
             return Some(Self::Session {
                 max: varint::take(bytes)?,
-                stream_window: varint::take(bytes)?,
                 streams: varint::take(bytes)?,
             });
         }
@@ -122,10 +121,9 @@ impl<'a> Frame<'a> {
                 varint::put(out, id.0.into());
                 varint::put(out, max);
             }
-            Self::Session { max, stream_window, streams } => {
+            Self::Session { max, streams } => {
                 out.push(SESSION);
                 varint::put(out, max);
-                varint::put(out, stream_window);
                 varint::put(out, streams);
             }
         }
@@ -173,7 +171,7 @@ mod tests {
             (Frame::Reset { id, code: 7, size: 5 }, &[0x42, 0x41, 0x2c, 7, 5]),
             (Frame::Stop { id, code: 9 }, &[0x43, 0x41, 0x2c, 9]),
             (Frame::Window { id, max: 64 }, &[0x44, 0x41, 0x2c, 0x40, 0x40]),
-            (Frame::Session { max: 1, stream_window: 2, streams: 3 }, &[0x45, 1, 2, 3]),
+            (Frame::Session { max: 1, streams: 3 }, &[0x45, 1, 3]),
         ] {
             let mut out = Vec::new();
             frame.put(&mut out);

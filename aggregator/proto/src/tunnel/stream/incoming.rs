@@ -24,9 +24,7 @@ impl Streams {
                     self.note_writable(id);
                 }
             }
-            Frame::Session { max, stream_window, streams } => {
-                self.on_session(max, stream_window, streams);
-            }
+            Frame::Session { max, streams } => self.on_session(max, streams),
         }
         Ok(bytes.len() - rest.len())
     }
@@ -115,14 +113,10 @@ impl Streams {
         Ok(())
     }
 
-    fn on_session(&mut self, max: u64, stream_window: u64, streams: u64) {
+    fn on_session(&mut self, max: u64, streams: u64) {
         self.peer.session = self.peer.session.max(max);
         self.peer.streams = self.peer.streams.max(streams);
         self.note_openable();
-        if stream_window > self.peer.stream_window {
-            self.peer.stream_window = stream_window;
-            self.wake_all();
-        }
         self.wake_blocked();
     }
 

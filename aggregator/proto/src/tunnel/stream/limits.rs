@@ -1,8 +1,8 @@
 //! How much memory streams may take.
 
-/// What the peer may count on before it has heard this end's limits: bytes per stream.
+/// What a stream's window is until the reader's end says more, bytes. No pressure makes it less.
 pub(super) const LEAST_STREAM_WINDOW: u64 = 64 * 1024;
-/// The same for all streams together.
+/// How far the peer may go on all streams together before it has heard this end's limits, bytes.
 pub(super) const LEAST_SESSION_WINDOW: u64 = 256 * 1024;
 /// How many streams may be open by then.
 pub(super) const LEAST_STREAMS: u32 = 64;
@@ -23,9 +23,7 @@ pub struct StreamLimits {
     pub stream_window_initial: u64,
     /// What that may grow to.
     pub stream_window_max: u64,
-    /// How far the peer may be ahead of all readers together, at first.
-    pub session_window_initial: u64,
-    /// What that may grow to: what received data takes at most.
+    /// How far the peer may be ahead of all readers together: what received data takes at most.
     pub session_window_max: u64,
     /// Streams at once.
     pub streams: u32,
@@ -39,9 +37,8 @@ impl StreamLimits {
         send_buffer: 8 * MIB,
         unsent_buffer: MIB / 4,
         session_send_buffer: 16 * MIB,
-        stream_window_initial: MIB,
+        stream_window_initial: MIB / 2,
         stream_window_max: 8 * MIB,
-        session_window_initial: 4 * MIB,
         session_window_max: 16 * MIB,
         streams: 4096,
         spare_memory: 1024 * 1024,
@@ -63,8 +60,7 @@ impl StreamLimits {
         self.session_send_buffer = self.session_send_buffer.max(1);
         self.stream_window_initial = self.stream_window_initial.max(LEAST_STREAM_WINDOW);
         self.stream_window_max = self.stream_window_max.max(self.stream_window_initial);
-        self.session_window_initial = self.session_window_initial.max(LEAST_SESSION_WINDOW);
-        self.session_window_max = self.session_window_max.max(self.session_window_initial);
+        self.session_window_max = self.session_window_max.max(LEAST_SESSION_WINDOW);
         self.streams = self.streams.max(LEAST_STREAMS);
         self
     }

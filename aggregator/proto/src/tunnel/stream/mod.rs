@@ -17,8 +17,9 @@
 //!
 //! # What bounds it
 //!
-//! Received bytes lie within windows, per stream and for all together ([`StreamLimits`]); windows
-//! start small and double while the reader keeps up and the path could carry more. Written bytes are
+//! Received bytes lie within windows, per stream and for all together ([`StreamLimits`]). A stream's
+//! window doubles while the reader keeps up and the path could carry more, and gets smaller shares the
+//! more bytes other readers leave lying: some stalled readers don't stop the others. Written bytes are
 //! taken only as far as the peer's windows and this end's buffers reach, so what is taken can be sent
 //! at once: flow control stops writers, never the scheduler. The number of streams is bounded by what the
 //! server allows. Pieces out of order are bounded in number.
@@ -60,7 +61,7 @@ pub use self::frame::{FrameError, KINDS};
 pub use self::limits::StreamLimits;
 pub use self::record::SentFrame;
 
-use self::limits::{LEAST_SESSION_WINDOW, LEAST_STREAM_WINDOW, LEAST_STREAMS};
+use self::limits::{LEAST_SESSION_WINDOW, LEAST_STREAMS};
 use self::ranges::Ranges;
 use self::shared::Inbound;
 use self::stream::{Queues, Stream};
@@ -186,8 +187,6 @@ type Map = HashMap<StreamId, Stream, BuildHasherDefault<IdHasher>>;
 struct PeerLimits {
     /// The sum of all bytes written.
     session: u64,
-    /// How far every stream may go at least.
-    stream_window: u64,
     /// Streams opened.
     streams: u64,
 }
@@ -229,11 +228,7 @@ impl Streams {
             map: Map::default(),
             queues: Queues::default(),
             inbound: Inbound::new(&limits),
-            peer: PeerLimits {
-                session: LEAST_SESSION_WINDOW,
-                stream_window: LEAST_STREAM_WINDOW,
-                streams: LEAST_STREAMS.into(),
-            },
+            peer: PeerLimits { session: LEAST_SESSION_WINDOW, streams: LEAST_STREAMS.into() },
             written: 0,
             next_id: 0,
             unseen: Ranges::default(),
@@ -272,7 +267,10 @@ impl Streams {
 
     /// Creates the stream.
     fn create(&mut self, id: StreamId) {
-        let stream = Stream::new(self.limits.stream_window_initial, &self.inbound);
+        let mut stream = Stream::new(self.limits.stream_window_initial, &self.inbound);
+        // Said with the first bytes of a request, this is known before the answer starts.
+        stream.window_due = stream.recv.window_due(&self.inbound);
+        self.queues.place(id, &mut stream);
         self.map.insert(id, stream);
     }
 

@@ -54,13 +54,8 @@ impl Streams {
     fn put_session(&mut self, out: &mut Vec<u8>) -> SentFrame {
         self.session_due = false;
         self.session_number += 1;
-        self.inbound.window.max = self.inbound.window_end();
         self.streams_told = self.forgotten + u64::from(self.limits.streams);
-        let frame = Frame::Session {
-            max: self.inbound.window.max,
-            stream_window: self.limits.stream_window_initial,
-            streams: self.streams_told,
-        };
+        let frame = Frame::Session { max: self.inbound.renew_window(), streams: self.streams_told };
         frame.put(out);
         SentFrame {
             value: self.session_number,

@@ -2,6 +2,7 @@
 
 use super::block::{Blocks, Pool};
 use super::frame;
+use super::limits::LEAST_STREAM_WINDOW;
 use super::ranges::Ranges;
 use super::record::{Kind, SentFrame};
 use super::resend::Resends;
@@ -51,7 +52,7 @@ impl SendBuffer {
             base: 0,
             next: 0,
             written: 0,
-            max: 0,
+            max: LEAST_STREAM_WINDOW,
             state: State::Open,
             stopped: None,
         }
@@ -86,10 +87,9 @@ impl SendBuffer {
         self.end() - self.next + self.resends.queued()
     }
 
-    /// Bytes that the peer's window allows beyond those written; `least` is the window that every
-    /// stream has.
-    pub(super) fn credit(&self, least: u64) -> u64 {
-        self.max.max(least).saturating_sub(self.written)
+    /// Bytes that the peer's window allows beyond those written.
+    pub(super) fn credit(&self) -> u64 {
+        self.max.saturating_sub(self.written)
     }
 
     /// The peer's window ends at `max`.

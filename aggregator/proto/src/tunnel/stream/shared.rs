@@ -2,14 +2,14 @@
 
 use super::block::Pool;
 use super::frame::FrameError;
-use super::limits::StreamLimits;
-use super::window::{Clock, Window};
+use super::limits::{LEAST_STREAM_WINDOW, StreamLimits};
+use super::window::Clock;
 
 /// An honest sender's pieces are not smaller than this on average.
 const BYTES_PER_FRAGMENT: u64 = 256;
 
-/// Below this a stream's window is never squeezed, bytes.
-const LEAST_SHARE: u64 = 64 * 1024;
+/// A new limit is not worth a frame for less, bytes.
+const LEAST_GAIN: u64 = 2048;
 
 /// The session's receiving side.
 #[derive(Debug)]
@@ -17,8 +17,10 @@ pub(super) struct Inbound {
     pub(super) pool: Pool,
     pub(super) clock: Clock,
     pub(super) stream_window_max: u64,
-    pub(super) window: Window,
-    window_max: u64,
+    /// How far the peer may be ahead of all readers.
+    size: u64,
+    /// The last limit that the peer was told.
+    told: u64,
     /// The sum of how far the peer went on each stream.
     received: u64,
     /// How much of that was read, or dropped.
@@ -29,13 +31,12 @@ pub(super) struct Inbound {
 
 impl Inbound {
     pub(super) fn new(limits: &StreamLimits) -> Self {
-        let clock = Clock::default();
         Self {
             pool: Pool::new(limits.spare_memory),
-            clock,
+            clock: Clock::default(),
             stream_window_max: limits.stream_window_max,
-            window: Window::new(limits.session_window_initial, clock),
-            window_max: limits.session_window_max,
+            size: limits.session_window_max,
+            told: limits.session_window_max,
             received: 0,
             consumed: 0,
             fragments: 0,
@@ -45,7 +46,7 @@ impl Inbound {
 
     /// The peer went `bytes` further on some stream.
     pub(super) fn receive(&mut self, bytes: u64) -> Result<(), FrameError> {
-        if self.received + bytes > self.window.max {
+        if self.received + bytes > self.told {
             return Err(FrameError::SessionWindow);
         }
         self.received += bytes;
@@ -55,7 +56,6 @@ impl Inbound {
     /// `bytes` of it need no memory any more.
     pub(super) fn consume(&mut self, bytes: u64) {
         self.consumed += bytes;
-        self.window.grow(self.consumed, 0, self.window_max, self.clock);
     }
 
     /// A stream's pieces out of order went from `before` to `now`.
@@ -69,19 +69,29 @@ impl Inbound {
         self.received - self.consumed
     }
 
-    /// How far one stream may be ahead of its reader: half of what others' unread bytes leave of the
-    /// session's window, so that a few readers that stall don't stop all others.
+    /// How far one stream may be ahead of its reader: half of what unread bytes leave of three
+    /// quarters of the session's window. So readers that stall, however many one after the other,
+    /// leave the last quarter to others, which need only [`LEAST_STREAM_WINDOW`] each to go on.
     pub(super) fn stream_share(&self) -> u64 {
-        (self.window.size().saturating_sub(self.unread()) / 2).max(LEAST_SHARE)
+        let open = self.size / 4 * 3;
+        (open.saturating_sub(self.unread()) / 2).max(LEAST_STREAM_WINDOW)
     }
 
-    /// Whether the peer is to be told a new end of the session's window.
+    fn limit(&self) -> u64 {
+        self.consumed + self.size
+    }
+
+    /// Whether the peer is to be told a new end of the session's window: when that doubles what it
+    /// has left, or gives a quarter more. Only the first works once much lies unread.
     pub(super) fn window_due(&self) -> bool {
-        self.window.offer(self.consumed, u64::MAX).is_some()
+        let gained = self.limit() - self.told;
+        let left = self.told - self.received;
+        gained >= LEAST_GAIN && gained >= left.min(self.size / 4)
     }
 
-    /// Where the session's window ends now.
-    pub(super) fn window_end(&self) -> u64 {
-        (self.consumed + self.window.size()).max(self.window.max)
+    /// Where the session's window ends now; the peer is being told.
+    pub(super) fn renew_window(&mut self) -> u64 {
+        self.told = self.limit();
+        self.told
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::frame::Frame;
+use super::limits::LEAST_STREAM_WINDOW;
 use super::ranges::relax;
 use super::record::{Kind, SentFrame};
 use super::recv::RecvBuffer;
@@ -46,7 +47,7 @@ impl Stream {
     pub(super) fn new(window: u64, inbound: &Inbound) -> Self {
         Self {
             send: SendBuffer::new(),
-            recv: RecvBuffer::new(Window::new(window, inbound.clock)),
+            recv: RecvBuffer::new(Window::new(window, LEAST_STREAM_WINDOW, inbound.clock)),
             place: Place::Idle,
             deficit: 0,
             in_control: false,

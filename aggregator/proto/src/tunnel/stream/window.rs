@@ -12,7 +12,7 @@ pub(super) struct Clock {
     pub(super) srtt: Duration,
 }
 
-/// How far the peer may go, for one stream or for all of them together.
+/// How far the peer may go on one stream.
 #[derive(Debug)]
 pub(super) struct Window {
     /// The greatest limit ever told to the peer.
@@ -25,12 +25,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(size: u64, clock: Clock) -> Self {
-        Self { max: size, size, since: clock.now, mark: 0 }
-    }
-
-    pub(super) fn size(&self) -> u64 {
-        self.size
+    /// A window of `size`, of which the peer knows as far as `max`.
+    pub(super) fn new(size: u64, max: u64, clock: Clock) -> Self {
+        Self { max, size, since: clock.now, mark: 0 }
     }
 
     /// The reader is at `read`, with `unread` bytes waiting for it. Doubles the window, up to
@@ -64,22 +61,22 @@ mod tests {
     #[test]
     fn grows_only_for_a_reader_that_keeps_up_with_a_fast_path() {
         let clock = |ms| Clock { now: Time::from_millis(ms), srtt: Duration::from_millis(40) };
-        let mut window = Window::new(1000, clock(0));
+        let mut window = Window::new(1000, 1000, clock(0));
         window.grow(499, 0, 10_000, clock(1));
-        assert_eq!(window.size(), 1000, "not half of it yet");
+        assert_eq!(window.size, 1000, "not half of it yet");
         window.grow(500, 0, 10_000, clock(40));
-        assert_eq!(window.size(), 2000);
+        assert_eq!(window.size, 2000);
         window.grow(1500, 0, 10_000, clock(200));
-        assert_eq!(window.size(), 2000, "slow");
+        assert_eq!(window.size, 2000, "slow");
         window.grow(2500, 1500, 10_000, clock(210));
-        assert_eq!(window.size(), 2000, "the reader doesn't keep up");
+        assert_eq!(window.size, 2000, "the reader doesn't keep up");
         window.grow(3500, 100, 3000, clock(220));
-        assert_eq!(window.size(), 3000, "up to the limit");
+        assert_eq!(window.size, 3000, "up to the limit");
     }
 
     #[test]
     fn an_offer_is_worth_its_frame() {
-        let mut window = Window::new(1000, Clock::default());
+        let mut window = Window::new(1000, 1000, Clock::default());
         assert_eq!(window.offer(249, u64::MAX), None);
         assert_eq!(window.offer(250, u64::MAX), Some(1250));
         window.max = 1250;

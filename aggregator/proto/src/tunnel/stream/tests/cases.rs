@@ -97,8 +97,8 @@ fn an_idle_stream_is_small() {
 #[test]
 fn what_is_lost_goes_first_and_only_once() {
     let (mut router, mut server) = pair();
-    settle(&mut router, &mut server);
     let id = router.open().expect("allowed");
+    settle(&mut router, &mut server);
     router.write(id, &[1; 4000]).expect("open");
     let first = send(&mut router);
     assert_eq!(first.len(), 3);
@@ -119,7 +119,10 @@ fn what_is_lost_goes_first_and_only_once() {
     router.on_acked(first[1].1);
     router.on_lost(again[0].1);
     assert!(!router.has_pending());
-    assert_eq!(router.unacked(id), 4100 - first[1].1.data_len() as u64);
+    assert_eq!(router.unacked(id), 4100, "what comes before is not acknowledged");
+    router.on_acked(first[0].1);
+    let arrived = first[0].1.data_len() + first[1].1.data_len();
+    assert_eq!(router.unacked(id), 4100 - arrived as u64);
 }
 
 #[test]
@@ -147,21 +150,20 @@ fn out_of_order_and_overlapping() {
 
 #[test]
 fn rules_that_a_peer_may_break() {
-    let (mut router, mut server) = pair();
-    let window = StreamLimits::default().stream_window_initial;
-    let session = StreamLimits::default().session_window_initial;
-    let streams = u64::from(StreamLimits::default().streams);
+    let limits = StreamLimits { session_window_max: 256 * 1024, ..StreamLimits::default() };
+    let mut server = Streams::new(Role::Server, limits);
+    // What holds before the server has said anything.
+    let window = 64 * 1024;
     let beyond = frame(0x40, &[0, window, 1], b"x");
     assert_eq!(take(&mut server, &beyond), Err(FrameError::StreamWindow(ID)));
-    let last = frame(0x40, &[0, window - 1, 1], b"x");
-    for id in 0..session / window {
+    for id in [0, 1, 2, 3, 3] {
         take(&mut server, &frame(0x40, &[id, window - 1, 1], b"x")).expect("within");
     }
-    take(&mut server, &last).expect("again");
     let over = frame(0x40, &[40, 0, 1], b"x");
     assert_eq!(take(&mut server, &over), Err(FrameError::SessionWindow));
-    let many = frame(0x40, &[streams, 0, 0], b"");
+    let many = frame(0x40, &[limits.streams.into(), 0, 0], b"");
     assert_eq!(take(&mut server, &many), Err(FrameError::TooManyStreams(StreamId(4096))));
+    let (mut router, _) = pair();
     let unknown = frame(0x43, &[0], &[3]);
     assert_eq!(take(&mut router, &unknown), Err(FrameError::NeverOpened(ID)));
 
@@ -180,9 +182,9 @@ fn rules_that_a_peer_may_break() {
 #[test]
 fn crumbs_are_bounded() {
     let (_, mut server) = pair();
-    // Every other byte, on a few streams, never the first.
+    // Every other byte, on some streams, never the first.
     let result = (0..200_000u64).try_for_each(|n| {
-        take(&mut server, &frame(0x40, &[n / 100_000, 1 + n % 100_000 * 2, 1], b"x"))
+        take(&mut server, &frame(0x40, &[n / 30_000, 1 + n % 30_000 * 2, 1], b"x"))
     });
     assert_eq!(result, Err(FrameError::Fragments));
     assert!(server.memory() <= 16 << 20);
@@ -193,17 +195,19 @@ fn a_reset_returns_what_it_held() {
     let limits = StreamLimits {
         unsent_buffer: 1 << 20,
         send_buffer: 1 << 20,
-        session_window_initial: 0,
+        session_window_max: 0,
         ..StreamLimits::default()
     };
     let mut router = Streams::new(Role::Router, limits);
     let mut server = Streams::new(Role::Server, limits);
     settle(&mut router, &mut server);
-    let (hog, other) = (router.open().expect("allowed"), router.open().expect("allowed"));
-    let written = router.write(hog, &[0; 1 << 20]).expect("open");
-    assert_eq!(written, 256 * 1024, "the session's window");
-    assert_eq!(router.write(other, b"me too"), Ok(0));
-    for _ in 0..10 {
+    let hogs: Vec<StreamId> = (0..4).map(|_| router.open().expect("allowed")).collect();
+    let (hog, other) = (hogs[0], router.open().expect("allowed"));
+    for &hog in &hogs {
+        assert_eq!(router.write(hog, &[0; 1 << 20]), Ok(64 * 1024), "the stream's window");
+    }
+    assert_eq!(router.write(other, b"me too"), Ok(0), "the session's window");
+    for _ in 0..20 {
         let mut bytes = Vec::new();
         let sent = router.poll_frame(1400, &mut bytes).expect("much to send");
         take(&mut server, &bytes).expect("honest");
@@ -214,19 +218,10 @@ fn a_reset_returns_what_it_held() {
     assert_eq!(events(&mut router), [StreamEvent::Writable(other)]);
     assert_eq!(router.write(other, b"me too"), Ok(6));
     settle(&mut router, &mut server);
-    assert_eq!(
-        events(&mut server),
-        [
-            StreamEvent::Opened(hog),
-            StreamEvent::Readable(hog),
-            StreamEvent::Reset(hog, 9),
-            StreamEvent::Opened(other),
-            StreamEvent::Readable(other)
-        ]
-    );
+    assert!(events(&mut server).contains(&StreamEvent::Reset(hog, 9)));
     assert_eq!(server.read(hog, &mut [0; 9]), Err(StreamError::Reset(9)));
     assert_eq!(server.read(hog, &mut [0; 9]), Err(StreamError::Closed));
-    assert_eq!(server.inbound.unread(), 6);
+    assert_eq!(server.inbound.unread(), 3 * 64 * 1024 + 6);
 }
 
 #[test]
@@ -326,8 +321,8 @@ fn streams_share_by_bytes() {
 #[test]
 fn a_scheduler_outside_takes_streams_over() {
     let (mut router, mut server) = pair();
-    settle(&mut router, &mut server);
     let (a, b) = (router.open().expect("allowed"), router.open().expect("allowed"));
+    settle(&mut router, &mut server);
     router.write(a, &[0; 2000]).expect("open");
     router.write(b, &[0; 10]).expect("open");
     assert_eq!(router.next_ready(), Some(a));
@@ -372,24 +367,32 @@ fn windows_grow_with_the_path() {
         went.push(bytes as u64);
     }
     let limits = StreamLimits::default();
-    assert!(went[1] <= limits.stream_window_initial);
-    assert_eq!(went[39], limits.stream_window_max, "{went:?}");
+    assert_eq!(went[0], 64 * 1024);
+    assert!(went[2] <= limits.stream_window_initial * 2, "{went:?}");
+    assert!(went[39] >= limits.stream_window_max * 3 / 4, "{went:?}");
 }
 
 #[test]
 fn stalled_readers_leave_room_for_others() {
     let (mut router, mut server) = pair();
     settle(&mut router, &mut server);
-    // Many readers that read a little and then stop.
-    for _ in 0..30 {
+    let mut out = vec![0; 1 << 20];
+    let srtt = Duration::from_millis(50);
+    for round in 0..60 {
         let id = router.open().expect("allowed");
-        let mut wrote = 1;
-        while wrote > 0 {
-            wrote = router.write(id, &[0; 100_000]).expect("open");
+        // Each reader keeps up for a while, so that its window grows, and then stops for good.
+        let mut written = 0;
+        for step in 0..400u64 {
+            let now = Time::from_millis(10_000 * round + 5 * step);
+            router.tune(now, srtt);
+            server.tune(now, srtt);
+            written += router.write(id, &out[..100_000]).expect("open");
             settle(&mut router, &mut server);
-            let _ = server.read(id, &mut [0; 1000]);
+            if step < 200 {
+                let _ = server.read(id, &mut out);
+            }
         }
+        assert!(written >= 2_000_000, "the writer number {round} came to {written}");
     }
-    let size = server.inbound.window.size();
-    println!("unread {} of {size}", server.inbound.unread());
+    assert!(server.inbound.unread() > 10_000_000, "{}", server.inbound.unread());
 }
