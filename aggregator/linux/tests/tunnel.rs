@@ -298,6 +298,13 @@ fn the_lan_reaches_the_internet_and_everything_goes_again() {
         none(&vps.block_on(run.vps.apply(&vps_plan())));
         assert_eq!([state(), vps.run(state)], settled);
 
+        // Another program's firewall starts, and begins with a clean slate.
+        sh("nft flush ruleset");
+        vps.sh("nft flush ruleset");
+        none(&run.lan.apply(&lan_plan()).await);
+        none(&vps.block_on(run.vps.apply(&vps_plan())));
+        assert_eq!([state(), vps.run(state)], settled);
+
         none(&run.lan.remove().await);
         none(&vps.block_on(run.vps.remove()));
         assert!(run.lan_journal.is_clean() && run.vps_journal.is_clean());

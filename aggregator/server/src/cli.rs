@@ -1,9 +1,11 @@
 //! The commands.
 
+mod forward;
 mod qr;
 mod run;
 mod status;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -15,6 +17,7 @@ use tracing_subscriber::filter::Targets;
 use wanbond_proto::pairing::Endpoint;
 
 use crate::directory::RouterEntry;
+use crate::inner::InnerNetwork;
 use crate::limits::RouterLimits;
 use crate::state::{Initialised, StateDir};
 
@@ -44,6 +47,9 @@ enum Command {
     /// Add, list, show and remove routers; a running server follows at once
     #[command(subcommand)]
     Router(RouterCommand),
+    /// Lead public ports to hosts behind routers; a running server follows at once
+    #[command(subcommand)]
+    Forward(forward::ForwardCommand),
     /// Serve in the foreground until SIGTERM; SIGHUP reads the settings again
     Run,
     /// What the running server is doing
@@ -108,6 +114,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Router(RouterCommand::List { json }) => list(&state, json),
         Command::Router(RouterCommand::Show { name, json }) => show(&state, &name, json),
         Command::Router(RouterCommand::Remove { name, json }) => remove(&state, &name, json),
+        Command::Forward(command) => forward::run(&state, &command),
         Command::Run => {
             start_log(cli.log)?;
             run::run(state)
@@ -154,18 +161,34 @@ struct Shown<'a> {
     created: u64,
     enabled: bool,
     limits: &'a RouterLimits,
+    inner_ipv4: Option<Ipv4Addr>,
+    inner_ipv6: Option<Ipv6Addr>,
+    prefix: Option<String>,
+    forwards: Vec<forward::Shown>,
 }
 
-impl<'a> From<&'a RouterEntry> for Shown<'a> {
-    fn from(entry: &'a RouterEntry) -> Self {
+impl<'a> Shown<'a> {
+    fn new(entry: &'a RouterEntry, network: Option<&InnerNetwork>) -> Self {
+        let inner = network.and_then(|network| network.of(entry.inner));
+        let prefix = inner.and_then(|inner| inner.prefix);
         Self {
             name: &entry.name,
             public_key: entry.public_key.to_string(),
             created: entry.created,
             enabled: entry.enabled,
             limits: &entry.limits,
+            inner_ipv4: inner.map(|inner| inner.v4),
+            inner_ipv6: inner.map(|inner| inner.v6),
+            prefix: prefix.map(|(network, length)| format!("{network}/{length}")),
+            forwards: entry.forwards.iter().map(|f| forward::Shown::new(None, f)).collect(),
         }
     }
+}
+
+/// The inner networks; none if the settings or the key can't be read, which is then told when it
+/// matters.
+fn network(state: &StateDir) -> Option<InnerNetwork> {
+    Some(InnerNetwork::new(&state.config().ok()?.inner, &state.key().ok()?.public()))
 }
 
 fn list(state: &StateDir, json: bool) -> anyhow::Result<()> {
@@ -174,7 +197,9 @@ fn list(state: &StateDir, json: bool) -> anyhow::Result<()> {
         eprintln!("wanbond-server: {error}");
     }
     if json {
-        let shown: Vec<Shown<'_>> = routers.entries.iter().map(Shown::from).collect();
+        let network = network(state);
+        let entries = routers.entries.iter();
+        let shown: Vec<Shown<'_>> = entries.map(|e| Shown::new(e, network.as_ref())).collect();
         println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
     }
@@ -191,7 +216,7 @@ fn list(state: &StateDir, json: bool) -> anyhow::Result<()> {
 
 fn show(state: &StateDir, name: &str, json: bool) -> anyhow::Result<()> {
     let entry = state.router(name)?;
-    let shown = Shown::from(&entry);
+    let shown = Shown::new(&entry, network(state).as_ref());
     if json {
         println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
@@ -212,6 +237,16 @@ fn show(state: &StateDir, name: &str, json: bool) -> anyhow::Result<()> {
             Some(value) => println!("{what}: {value}"),
             None => println!("{what}: server's default"),
         }
+    }
+    for (what, value) in [
+        ("inner IPv4", shown.inner_ipv4.map(|ip| ip.to_string())),
+        ("inner IPv6", shown.inner_ipv6.map(|ip| ip.to_string())),
+        ("prefix", shown.prefix),
+    ] {
+        println!("{what}: {}", value.as_deref().unwrap_or("none"));
+    }
+    for forward in &entry.forwards {
+        println!("forward: {forward}");
     }
     Ok(())
 }

@@ -93,6 +93,63 @@ fn from_nothing_to_a_router() {
 }
 
 #[test]
+fn forwards_and_inner_addresses() {
+    let server = Server::new();
+    server.ok(&["init", "--endpoint", "127.0.0.1"]);
+    server.ok(&["router", "add", "home"]);
+    server.ok(&["router", "add", "office"]);
+    // In a namespace where nobody listens: what does on this machine is none of this test's.
+    let alone = |args: &[&str]| {
+        let binary = server.command(args);
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(binary.get_program()).args(binary.get_args());
+        command.output().unwrap()
+    };
+    let add = ["forward", "add", "home", "--tcp", "8080", "--udp", "8080", "--to"];
+    let output = alone(&[&add[..], &["192.168.1.10:80"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "router 'home': tcp 8080 to 192.168.1.10:80\nrouter 'home': udp 8080 to 192.168.1.10:80\n"
+    );
+    let fails = |args: &[&str]| {
+        let output = alone(args);
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let office =
+        |port: &str, to: &str| fails(&["forward", "add", "office", "--tcp", port, "--to", to]);
+    assert!(office("8000-9000", "192.168.1.2").contains("tcp port 8080 is forwarded already"));
+    assert!(office("65101", "192.168.1.2").contains("this server's own"));
+    assert!(office("80", "nas").contains("'nas' is no host"));
+    assert!(office("0", "192.168.1.2").contains("'0' is no port"));
+    assert!(fails(&["forward", "add", "office", "--to", "192.168.1.2"]).contains("--tcp"));
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let told = server.fails(&["forward", "add", "office", "--tcp", &port, "--to", "192.168.1.2"]);
+    assert!(told.contains(&format!("listens on tcp port {port}")), "{told}");
+
+    let shown = server.ok(&["router", "show", "office"]);
+    assert!(shown.contains("inner IPv4: 10.239.0.3\ninner IPv6: fd"), "{shown}");
+    assert!(shown.contains("prefix: none"), "{shown}");
+    let shown: serde_json::Value =
+        serde_json::from_str(&server.ok(&["router", "show", "home", "--json"])).unwrap();
+    assert_eq!(shown["inner_ipv4"], "10.239.0.2");
+    assert_eq!(shown["forwards"][0]["first_port"], 8080);
+    let list: serde_json::Value =
+        serde_json::from_str(&server.ok(&["forward", "list", "--json"])).unwrap();
+    assert_eq!((&list[1]["router"], &list[1]["protocol"]), (&"home".into(), &"udp".into()));
+    assert_eq!((&list[1]["host"], &list[1]["host_port"]), (&"192.168.1.10".into(), &80.into()));
+    assert!(
+        server
+            .fails(&["forward", "remove", "home", "--tcp", "80"])
+            .contains("no forward of tcp 80")
+    );
+    server.ok(&["forward", "remove", "home", "--tcp", "8080", "--udp", "8080"]);
+    assert_eq!(server.ok(&["forward", "list", "--json"]).trim(), "[]");
+}
+
+#[test]
 fn damage_is_named() {
     let server = Server::new();
     server.ok(&["init", "--endpoint", "127.0.0.1"]);

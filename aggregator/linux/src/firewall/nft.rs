@@ -81,6 +81,14 @@ pub async fn remove(table: &str) -> Result<bool, FirewallError> {
     succeeded(&output).map(|()| true)
 }
 
+/// Whether one of our tables is still there: another program may have flushed them all.
+///
+/// # Errors
+/// When nft is missing or can't be run.
+pub async fn is_present(table: &str) -> Result<bool, FirewallError> {
+    Ok(run(&["-t", "list", "table", "inet", table], "").await?.status.success())
+}
+
 fn succeeded(output: &Output) -> Result<(), FirewallError> {
     if output.status.success() {
         return Ok(());

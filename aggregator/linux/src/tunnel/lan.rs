@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{DEVICE, TunnelProblem, configure, restore, route, set};
+use super::{DEVICE, TunnelProblem, configure, restore, route, set, still_there};
 use crate::firewall::{self, LanTunnel, MARK};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::owned::{Journal, Owner};
@@ -114,7 +114,8 @@ impl LanKernel {
         }
         route(&self.netlink, &routes, &rules, &mut problems).await;
         // Last: what is marked has its way then.
-        if self.firewall.as_ref() != Some(&plan.firewall) {
+        let table = Owner::Router.tunnel_table();
+        if self.firewall.as_ref() != Some(&plan.firewall) || !still_there(table).await {
             match plan.firewall.apply().await {
                 Ok(()) => self.firewall = Some(plan.firewall.clone()),
                 Err(error) => problems.push(TunnelProblem::Firewall(error)),

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 pub use lan::{LanKernel, LanPlan};
 pub use vps::{VpsKernel, VpsPlan};
 
-use crate::firewall::FirewallError;
+use crate::firewall::{self, FirewallError};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::owned::Journal;
 use crate::routing::{Failure, OwnedRoute, OwnedRule};
@@ -81,6 +81,11 @@ async fn route(
         Ok(applied) => problems.extend(applied.failed.into_iter().map(TunnelProblem::Route)),
         Err(error) => problems.push(TunnelProblem::Routing(error)),
     }
+}
+
+/// Whether nobody has flushed the table; many a firewall's script begins by flushing them all.
+async fn still_there(table: &str) -> bool {
+    !matches!(firewall::is_present(table).await, Ok(false))
 }
 
 fn set(journal: &Journal, name: &str, value: &str, problems: &mut Vec<TunnelProblem>) {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{DEVICE, TunnelProblem, configure, restore, route, set};
+use super::{DEVICE, TunnelProblem, configure, restore, route, set, still_there};
 use crate::firewall::{self, VpsTunnel};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::owned::{Journal, Owner};
@@ -61,7 +61,8 @@ impl VpsKernel {
     pub async fn apply(&mut self, plan: &VpsPlan) -> Vec<TunnelProblem> {
         let mut problems = Vec::new();
         // First: from the moment that packets can go, it is said where they may.
-        if self.firewall.as_ref() != Some(&plan.firewall) {
+        let table = Owner::Server.tunnel_table();
+        if self.firewall.as_ref() != Some(&plan.firewall) || !still_there(table).await {
             match plan.firewall.apply().await {
                 Ok(()) => self.firewall = Some(plan.firewall.clone()),
                 Err(error) => {

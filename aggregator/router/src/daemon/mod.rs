@@ -10,6 +10,7 @@ mod brain;
 mod control;
 mod kernel;
 mod status;
+pub mod tun_kernel;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -134,6 +134,13 @@ impl Egress {
         *self.endpoints.write().unwrap_or_else(PoisonError::into_inner) = own;
     }
 
+    /// The addresses that [`Self::set_endpoints`] found.
+    #[must_use]
+    pub fn endpoint_addresses(&self) -> Vec<IpAddr> {
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        endpoints.iter().copied().collect()
+    }
+
     /// Connects to a target, with Nagle's algorithm off and keepalive on.
     ///
     /// # Errors

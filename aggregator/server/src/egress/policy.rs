@@ -11,7 +11,7 @@ use wanbond_linux::special::is_special;
 use crate::config::EgressConfig;
 
 /// Azure's platform service, a public address that answers inside its machines only.
-const AZURE_PLATFORM: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
+pub(crate) const AZURE_PLATFORM: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
 
 /// Why a target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

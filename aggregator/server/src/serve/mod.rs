@@ -4,6 +4,7 @@
 //! - [`routers`]: who is at the other end, with permits and figures.
 //! - [`lane`]: one connection from a router, flow after flow.
 //! - [`datagrams`]: UDP: handshakes and the answers to pings.
+//! - [`tun_kernel`]: what the kernel holds around the tunnel's device.
 //! - [`status`]: the document behind `wanbond-server status`.
 
 mod datagrams;
@@ -12,6 +13,7 @@ mod lane;
 mod routers;
 mod sessions;
 mod status;
+pub mod tun_kernel;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
