@@ -87,6 +87,13 @@ pub fn restore_those(
             continue;
         }
         let result = match get(&name) {
+            // Somebody has turned forwarding on for every device since, and needs it.
+            Ok(_)
+                if is_forwarding_v4(&name)
+                    && get("net/ipv4/ip_forward").is_ok_and(|v| v == "1") =>
+            {
+                Ok(())
+            }
             Ok(now) if now == changed.ours => write(&name, &changed.before).map(|()| restored += 1),
             // Changed by somebody else since, or gone with its device.
             Ok(_) => Ok(()),
@@ -104,6 +111,11 @@ pub fn restore_those(
         errors.extend(result.err());
     }
     (restored, errors)
+}
+
+/// Whether this lets one device's packets be passed on.
+fn is_forwarding_v4(name: &str) -> bool {
+    name.strip_prefix("net/ipv4/conf/").is_some_and(|rest| rest.ends_with("/forwarding"))
 }
 
 fn write(name: &str, value: &str) -> Result<(), SysctlError> {

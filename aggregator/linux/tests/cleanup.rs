@@ -101,6 +101,27 @@ fn a_setting_changed_by_somebody_else_stays() {
 }
 
 #[test]
+fn forwarding_that_others_need_stays() {
+    in_namespace(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open_in(dir.path(), Owner::Server).unwrap();
+        let name = "net/ipv4/conf/lo/forwarding";
+        sh("sysctl -qw net.ipv4.ip_forward=0");
+        for (others, left) in [("0", "0"), ("1", "1")] {
+            assert!(sysctl::set(&journal, name, "1").unwrap());
+            sh(&format!("sysctl -qw net.ipv4.ip_forward={others}"));
+            // The kernel sets every device's when the one for all is set.
+            if others == "0" {
+                sh("sysctl -qw net.ipv4.conf.lo.forwarding=1");
+            }
+            assert!(cleanup(&journal).await.errors.is_empty());
+            assert_eq!(sysctl::get(name).unwrap(), left);
+            assert!(journal.is_clean());
+        }
+    });
+}
+
+#[test]
 fn namespaces_have_journals_of_their_own() {
     in_namespace(|| async {
         let dir = tempfile::tempdir().unwrap();

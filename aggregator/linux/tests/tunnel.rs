@@ -215,7 +215,7 @@ fn none(problems: &[TunnelProblem]) {
 fn state() -> String {
     dump()
         + &sh("sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding
-               sysctl -a 2>/dev/null | grep -E 'conf\\.(eth0|br-lan|wan)\\.(forwarding|accept_ra|rp_filter)'")
+               sysctl -a 2>/dev/null | grep -E 'conf\\.(all|eth0|br-lan|wan)\\.(forwarding|accept_ra|accept_redirects|rp_filter)'")
 }
 
 /// Answers one datagram with the address it came from.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{DEVICE, TunnelProblem, configure, restore, route, set, still_there};
+use super::{DEVICE, TunnelProblem, configure, forward_v4, restore, route, set, still_there};
 use crate::firewall::{self, LanTunnel, MARK};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::owned::{Journal, Owner};
@@ -139,16 +139,10 @@ impl LanKernel {
     /// Forwarding between the LAN and the tunnel, and a reverse-path filter that bears with
     /// packets of the whole Internet coming in where the main table would not send them.
     fn settle(&self, lan: &[String], problems: &mut Vec<TunnelProblem>) {
-        // Per device: a host with two WANs doesn't become a router between them. IPv6 has no such
-        // switch, and turning on its forwarding would change how WANs get their addresses; a
-        // router has it on.
-        for device in lan.iter().map(String::as_str).chain([DEVICE]) {
-            let name = format!("net/ipv4/conf/{device}/forwarding");
-            // A LAN device may still have to come.
-            if sysctl::get(&name).is_ok() {
-                set(&self.journal, &name, "1", problems);
-            }
-        }
+        // IPv6 has no switch per device, and turning on its forwarding would change how WANs get
+        // their addresses; a router has it on.
+        let devices: Vec<&str> = lan.iter().map(String::as_str).chain([DEVICE]).collect();
+        forward_v4(&self.journal, &devices, problems);
         let own = format!("net/ipv4/conf/{DEVICE}/rp_filter");
         let strict = |name: &str| sysctl::get(name).is_ok_and(|value| value == "1");
         if strict(&own) || strict("net/ipv4/conf/all/rp_filter") {

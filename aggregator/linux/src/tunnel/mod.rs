@@ -94,12 +94,27 @@ fn set(journal: &Journal, name: &str, value: &str, problems: &mut Vec<TunnelProb
     }
 }
 
+/// Lets packets that come in by these devices be passed on. Not the switch for all (`ip_forward`),
+/// which would make a router of the machine for every other link too, and changes more than it
+/// says. Where that is on, all of them may already.
+fn forward_v4(journal: &Journal, devices: &[&str], problems: &mut Vec<TunnelProblem>) {
+    if sysctl::get("net/ipv4/ip_forward").is_ok_and(|value| value == "1") {
+        return;
+    }
+    for device in devices {
+        let name = format!("net/ipv4/conf/{device}/forwarding");
+        // A device may still have to come, or be going.
+        if sysctl::get(&name).is_ok() {
+            set(journal, &name, "1", problems);
+        }
+    }
+}
+
 /// Puts back what was set for the tunnel.
 fn restore(journal: &Journal, problems: &mut Vec<TunnelProblem>) {
     let of_tunnel = |name: &str| {
         let last = name.rsplit('/').next().unwrap_or_default();
-        name.contains(&format!("/{DEVICE}/"))
-            || matches!(last, "ip_forward" | "forwarding" | "accept_ra")
+        name.contains(&format!("/{DEVICE}/")) || matches!(last, "forwarding" | "accept_ra")
     };
     let (_, errors) = sysctl::restore_those(journal, of_tunnel);
     problems.extend(errors.into_iter().map(TunnelProblem::Setting));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{DEVICE, TunnelProblem, configure, restore, route, set, still_there};
+use super::{DEVICE, TunnelProblem, configure, forward_v4, restore, route, set, still_there};
 use crate::firewall::{self, VpsTunnel};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::owned::{Journal, Owner};
@@ -84,9 +84,12 @@ impl VpsKernel {
             routes.retain(|route| route.destination.family() == Family::V4);
         }
         route(&self.netlink, &routes, &[], &mut problems).await;
-        set(&self.journal, "net/ipv4/ip_forward", "1", &mut problems);
+        let links = self.netlink.links().await.unwrap_or_default();
+        let names: Vec<&str> =
+            links.iter().filter(|link| !link.loopback).map(|link| link.name.as_str()).collect();
+        forward_v4(&self.journal, &names, &mut problems);
         if plan.ipv6 {
-            self.forward_v6(&mut problems).await;
+            self.forward_v6(&names, &mut problems);
         }
         problems
     }
@@ -105,14 +108,13 @@ impl VpsKernel {
 
     /// A host that forwards IPv6 no longer listens to routers, and would lose the default route
     /// it has from them: 2 says to listen all the same (`accept_ra` in the kernel's ip-sysctl).
-    async fn forward_v6(&self, problems: &mut Vec<TunnelProblem>) {
+    fn forward_v6(&self, devices: &[&str], problems: &mut Vec<TunnelProblem>) {
         const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
         if sysctl::get(FORWARDING).is_ok_and(|value| value == "1") {
             return;
         }
-        let links = self.netlink.links().await.unwrap_or_default();
-        for link in links.iter().filter(|link| !link.loopback && link.name != DEVICE) {
-            let name = format!("net/ipv6/conf/{}/accept_ra", link.name);
+        for device in devices.iter().filter(|device| **device != DEVICE) {
+            let name = format!("net/ipv6/conf/{device}/accept_ra");
             if sysctl::get(&name).is_ok_and(|value| value == "1") {
                 set(&self.journal, &name, "2", problems);
             }
