@@ -107,7 +107,7 @@ fn happen(world: &mut World, dice: &mut Dice, bad: u64) {
         9 if dice.chance(bad / 4) && !world.flying.is_empty() => {
             // A path is suspect: what flies is queued again, and may arrive nevertheless.
             let half = world.flying.len() / 2;
-            for datagram in world.flying[half..].to_vec() {
+            for datagram in &world.flying[half..] {
                 for &frame in &datagram.frames {
                     world.ends[datagram.from].requeue(frame);
                 }
