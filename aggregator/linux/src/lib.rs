@@ -74,4 +74,5 @@ pub mod routing;
 pub mod socket;
 pub mod special;
 pub mod sysctl;
+pub mod tun;
 pub mod tunnel;

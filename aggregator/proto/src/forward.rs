@@ -150,7 +150,7 @@ impl fmt::Display for Forward {
 /// later versions append there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forwards {
-    /// Counts changes within one run of the server (its instance): the highest number holds.
+    /// Follows from the list: 0 for an empty one, else the same for the same list only.
     pub version: u32,
     /// The forwards, at most [`MAX_FORWARDS`].
     pub list: Vec<Forward>,
@@ -167,6 +167,22 @@ const HEAD: usize = 4 + 1;
 impl Forwards {
     /// The longest encoded list, bytes.
     pub const MAX_LEN: usize = HEAD + MAX_FORWARDS * ENTRY;
+
+    /// The list with its version.
+    #[must_use]
+    pub fn new(list: Vec<Forward>) -> Self {
+        let mut forwards = Self { version: 0, list };
+        if !forwards.list.is_empty() {
+            let mut bytes = Vec::new();
+            forwards.encode(&mut bytes);
+            // FNV-1a, 32 bit: nobody gains by a collision but the one who made the list.
+            let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+                (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+            });
+            forwards.version = hash.max(1);
+        }
+        forwards
+    }
 
     /// Appends the list to `out`. Forwards beyond [`MAX_FORWARDS`] are left out.
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -12,7 +12,7 @@ use zeroize::Zeroize as _;
 use crate::Time;
 use crate::crypto::aead::{Sequence, Suite};
 use crate::crypto::kdf;
-use crate::datagram::DatagramKeys;
+use crate::datagram::{DatagramKeys, TunnelOpener, TunnelSealer, tunnel_keys};
 use crate::handshake::{Egress, Welcome};
 use crate::inner::{Inner, Instance};
 use crate::keys::PublicKey;
@@ -60,6 +60,7 @@ pub struct Session {
     welcome: Welcome,
     lane_secret: [u8; 32],
     datagram_secret: [u8; 32],
+    tunnel_secret: [u8; 32],
     next_flow: u64,
 }
 
@@ -95,6 +96,7 @@ impl Session {
             welcome,
             lane_secret: kdf::expand_key(&prk, b"wanbond1 lanes"),
             datagram_secret: kdf::expand_key(&prk, b"wanbond1 datagrams"),
+            tunnel_secret: kdf::expand_key(&prk, b"wanbond1 tunnel"),
             next_flow: 0,
         }
     }
@@ -196,11 +198,18 @@ impl Session {
     pub fn datagram_keys(&self) -> DatagramKeys {
         DatagramKeys::derive(self.role, self.suite, self.remote_index, &self.datagram_secret)
     }
+
+    /// Seals and opens the tunnel's datagrams. To be called once per session, as the sealer counts.
+    #[must_use]
+    pub fn tunnel_keys(&self) -> (TunnelSealer, TunnelOpener) {
+        tunnel_keys(self.role, self.suite, self.remote_index, &self.tunnel_secret)
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.lane_secret.zeroize();
         self.datagram_secret.zeroize();
+        self.tunnel_secret.zeroize();
     }
 }

@@ -2,11 +2,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use thiserror::Error;
-use tokio::net::TcpStream;
 use wanbond_proto::crypto::aead::Sequence;
 use wanbond_proto::lane::{
     FlowKeys, Frame, FrameKind, HEAD_LEN, LaneError, MAX_FRAME, Open, PAYLOAD_AT, RECORD_OVERHEAD,
@@ -14,6 +13,7 @@ use wanbond_proto::lane::{
 };
 use wanbond_proto::session::{FlowId, Freshness, Session};
 
+use crate::carrier::Carrier;
 use crate::pool::{Buffer, BufferPool};
 
 /// What ends a lane.
@@ -83,7 +83,7 @@ impl Piece {
 
 /// A connection that carries frames. Bytes wait in it only while the peer or this end is busy.
 pub struct LaneStream {
-    stream: Arc<TcpStream>,
+    stream: Carrier,
     pool: Arc<BufferPool>,
     rx: Piece,
     tx: Piece,
@@ -99,11 +99,11 @@ pub struct LaneStream {
 const RX_LEAST: usize = 4 * 1024;
 
 impl LaneStream {
-    /// A lane over a new connection.
+    /// A lane over a new connection or stream.
     #[must_use]
-    pub fn new(stream: TcpStream, pool: Arc<BufferPool>) -> Self {
+    pub fn new(carrier: impl Into<Carrier>, pool: Arc<BufferPool>) -> Self {
         Self {
-            stream: Arc::new(stream),
+            stream: carrier.into(),
             pool,
             rx: Piece::default(),
             tx: Piece::default(),
@@ -115,16 +115,15 @@ impl LaneStream {
         }
     }
 
-    /// The connection.
+    /// What carries it.
     #[must_use]
-    pub fn socket(&self) -> &TcpStream {
+    pub const fn carrier(&self) -> &Carrier {
         &self.stream
     }
 
-    /// The connection, for those who look at it from time to time without keeping it open.
-    #[must_use]
-    pub fn watch(&self) -> Weak<TcpStream> {
-        Arc::downgrade(&self.stream)
+    /// Ends it in order: what was written still arrives. To be called when all is flushed.
+    pub fn finish(self) {
+        self.stream.finish();
     }
 
     /// Sets the keys of lane records, from the lane's Hello.

@@ -1,11 +1,16 @@
-//! Moves bytes between a plain TCP socket and a lane: the data path of redirected TCP, the same
-//! code in the router (client ↔ lane) and in the server (lane ↔ target).
+//! The data paths that router and server share.
+//!
+//! # Redirected TCP
+//!
+//! Bytes move between a plain TCP socket and a lane, by the same code in the router (client ↔ lane)
+//! and in the server (lane ↔ target).
 //!
 //! ```text
 //! plain socket ── read ─▶ [seal in place] ── write ─▶ lane ─▶ … ─▶ [open in place] ── write ─▶ plain
 //! ```
 //!
-//! - [`LaneStream`]: a connection with its two buffers; frames in and out.
+//! - [`Carrier`]: a connection, or a stream of the tunnel.
+//! - [`LaneStream`]: a carrier with its two buffers; frames in and out.
 //! - [`Pump`]: one flow on a lane, both directions in one task.
 //! - [`BufferPool`]: buffers are held only while bytes are in them, so an idle flow costs its two
 //!   sockets and a small task, no buffer.
@@ -14,16 +19,25 @@
 //!
 //! Bytes are copied only by the kernel: read into the place where they are sealed, and written out
 //! from where they were opened.
+//!
+//! # The tunnel
+//!
+//! - [`tunnel`]: the pure tunnel machine with keys, sockets and time.
+//! - [`udp`]: sockets that take and give many datagrams at once.
 
 #![forbid(unsafe_code)]
 
+mod carrier;
 mod clock;
 mod lane;
 mod pool;
 mod pump;
 mod sizer;
 mod suites;
+pub mod tunnel;
+pub mod udp;
 
+pub use carrier::Carrier;
 pub use clock::Clock;
 pub use lane::{LaneFault, LaneStream};
 pub use pool::{Buffer, BufferPool};

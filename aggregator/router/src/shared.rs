@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use wanbond_control::words::{MptcpState, Role, ServerState, TcpMode};
 use wanbond_control::{Event, EventKind, EventLog};
 use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::datagram::PathId;
+use wanbond_proto::forward::Forwards;
 use wanbond_proto::inner::Instance;
 use wanbond_proto::wan::State;
+use wanbond_relay::tunnel::TunnelDriver;
+use wanbond_relay::udp::UdpEnd;
 use wanbond_relay::{BufferPool, Clock, Traffic};
 
 use crate::lanes::LanePool;
@@ -33,6 +35,8 @@ pub(crate) struct WanView {
     pub state: State,
     /// What becomes of MPTCP over it.
     pub mptcp: MptcpState,
+    /// Largest IP packet that its link takes, bytes.
+    pub mtu: u16,
     /// Smoothed RTT, if known.
     pub srtt: Option<Duration>,
     /// Its addresses that have a way out, IPv4 first, and the UDP socket bound to each.
@@ -45,7 +49,7 @@ pub(crate) struct WanSocket {
     /// The WAN's own address.
     pub source: IpAddr,
     /// Bound to it and to the device.
-    pub udp: Arc<UdpSocket>,
+    pub udp: Arc<UdpEnd>,
 }
 
 impl WanView {
@@ -74,6 +78,7 @@ pub(crate) struct Counters {
     pub(crate) flows_total: AtomicUsize,
     pub(crate) flows_mptcp: AtomicUsize,
     pub(crate) flows_tcp: AtomicUsize,
+    pub(crate) flows_stream: AtomicUsize,
     pub(crate) refused: AtomicUsize,
     pub(crate) unreachable: AtomicUsize,
     pub(crate) timed_out: AtomicUsize,
@@ -113,6 +118,8 @@ pub(crate) struct Shared {
     pub wans: watch::Sender<Arc<[WanView]>>,
     /// The server's addresses.
     pub server: watch::Sender<ServerAddresses>,
+    /// The port forwards that lead here.
+    pub forwards: watch::Sender<Forwards>,
     /// The sessions.
     pub sessions: Sessions,
     /// Figures for the status.
@@ -126,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) mptcp: bool,
     pub(crate) server_name: String,
     pub(crate) tcp: TcpMode,
+    tunnel: RwLock<Option<Arc<TunnelDriver>>>,
     standing: watch::Sender<ServerStanding>,
     events: Mutex<EventLog>,
 }
@@ -155,6 +163,7 @@ impl Shared {
             instance: parts.instance,
             wans: watch::Sender::new(Arc::new([])),
             server: watch::Sender::default(),
+            forwards: watch::Sender::default(),
             sessions: Sessions::default(),
             counters: Counters::default(),
             lanes: LanePool::default(),
@@ -165,6 +174,7 @@ impl Shared {
             mptcp: parts.mptcp,
             server_name: parts.server_name,
             tcp: parts.tcp,
+            tunnel: RwLock::default(),
             standing: watch::Sender::new(ServerStanding {
                 state: ServerState::Connecting,
                 since,
@@ -172,6 +182,15 @@ impl Shared {
             }),
             events: Mutex::new(EventLog::new(EventLog::DEFAULT_CAPACITY)),
         })
+    }
+
+    /// The tunnel to the server, once there is a session.
+    pub(crate) fn tunnel(&self) -> Option<Arc<TunnelDriver>> {
+        self.tunnel.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_tunnel(&self, tunnel: Option<Arc<TunnelDriver>>) {
+        *self.tunnel.write().unwrap_or_else(PoisonError::into_inner) = tunnel;
     }
 
     /// Seconds since the daemon's start.

@@ -36,6 +36,12 @@ enum Verb {
         /// Leave the daemons out: only namespaces, links and origin servers
         #[arg(long)]
         bare: bool,
+        /// How the LAN's TCP goes: auto, mptcp, stream or packet
+        #[arg(long, default_value = "auto")]
+        tcp: String,
+        /// How much the daemons log, such as debug
+        #[arg(long)]
+        log: Option<String>,
     },
     /// Download over each line alone and through wanbond, cut a line, show and plot it all
     Demo {
@@ -105,7 +111,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let lab = cli.lab.as_deref();
     match cli.command {
-        Verb::Up { scenario, bare } => up(&load(&scenario)?, bare)?,
+        Verb::Up { scenario, bare, tcp, log } => {
+            up(&load(&scenario)?, bare, &tcp, log.as_deref())?;
+        }
         Verb::Demo { scenario, keep, quick, out } => {
             let names = if scenario.is_empty() {
                 vec!["adsl".to_owned(), "fibre-lte".to_owned()]
@@ -149,12 +157,19 @@ fn load(name: &str) -> Result<Scenario, Failure> {
     Ok(if is_path { Scenario::load(Path::new(name))? } else { Scenario::named(name)? })
 }
 
-fn up(scenario: &Scenario, bare: bool) -> Result<(), Failure> {
+fn up(scenario: &Scenario, bare: bool, tcp: &str, log: Option<&str>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     let stop = on_signal(&runtime)?;
     let lab = Lab::build(scenario)?;
     if !bare {
+        if let Some(level) = log {
+            lab.server().set_log_level(level);
+            lab.router(0).set_log_level(level);
+        }
         lab.server().start()?;
+        let mut config = lab.router(0).pair()?;
+        tcp.clone_into(&mut config.tcp);
+        lab.router(0).configure(&config)?;
         lab.router(0).start()?;
     }
     keep_up(&lab, &stop)

@@ -237,5 +237,5 @@ fn no_answer_is_longer_than_its_cause() {
         message.encode(&mut out);
         out.len()
     };
-    assert!(length(Message::Pong(1, Some(source()))) <= length(Message::Ping(1)));
+    assert!(length(Message::Pong(1, Some(source()))) <= length(Message::Ping(1, 0)));
 }

@@ -178,7 +178,7 @@ fn datagram() {
         let (router, server) = sessions(suite);
         let (mut up, mut down) = (router.datagram_keys(), server.datagram_keys());
         let (mut message, mut wire) = (Vec::new(), Vec::new());
-        Message::Ping(0x0102_0304).encode(&mut message);
+        Message::Ping(0x0102_0304, 0).encode(&mut message);
         line(&mut out, "ping", &message);
         for n in 0..2 {
             up.seal(PathId::new(3).unwrap(), &message, &mut wire);

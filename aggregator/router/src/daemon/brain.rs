@@ -19,6 +19,7 @@ use wanbond_proto::wan::{Reason, State};
 use super::AFTER_KERNEL_ERROR;
 use super::control::Asked;
 use super::kernel::{Kernel, Wanted};
+use super::tunnel::TunnelKeeper;
 use crate::config::Config;
 use crate::link::LinkHint;
 use crate::shared::{Shared, WanEvidence, WanView};
@@ -40,6 +41,7 @@ pub(crate) struct Brain {
     pub(super) shared: Arc<Shared>,
     netlink: Netlink,
     kernel: Kernel,
+    tunnel: TunnelKeeper,
     pub(super) wans: Vec<Wan>,
     pub(super) lan: Vec<String>,
     net: NetState,
@@ -54,6 +56,7 @@ pub(crate) struct Brain {
 impl Brain {
     pub(super) async fn new(config: Config, shared: Arc<Shared>, journal: Journal) -> Result<Self> {
         let netlink = Netlink::new().await.context("netlink")?;
+        let tunnel = TunnelKeeper::new(journal.clone()).await.context("netlink")?;
         let kernel = Kernel::new(netlink.clone(), journal, config.globals.enabled).await;
         let mut brain = Self {
             lan: config.globals.lan.clone(),
@@ -61,6 +64,7 @@ impl Brain {
             shared,
             netlink,
             kernel,
+            tunnel,
             net: NetState::default(),
             apply_at: Some(Instant::now()),
             tick_at: None,
@@ -113,6 +117,7 @@ impl Brain {
         let mut sessions = self.shared.sessions.subscribe();
         let mut standing = self.shared.watch_standing();
         let mut server = self.shared.server.subscribe();
+        let mut forwards = self.shared.forwards.subscribe();
         let shared = Arc::clone(&self.shared);
         loop {
             if self.apply_at.is_some_and(|at| at <= Instant::now()) {
@@ -137,8 +142,10 @@ impl Brain {
                         let _ = socket::ping(&shared, wan.path, &wan.sockets, u32::MAX);
                     }
                     shared.lanes.wake();
+                    self.apply_at = Some(Instant::now());
                 }
                 _ = standing.changed() => self.apply_at = Some(Instant::now()),
+                _ = forwards.changed() => self.apply_at = Some(Instant::now()),
                 _ = server.changed() => self.apply_at = Some(Instant::now()),
                 () = shared.flow_started.notified() => self.start_ticking(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -316,6 +323,9 @@ impl Brain {
             self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
         }
         self.publish();
+        if !self.tunnel.update(&self.shared, &self.config.globals, &self.lan).await {
+            self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
+        }
     }
 
     /// What the kernel should hold, given the links.

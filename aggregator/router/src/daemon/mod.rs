@@ -11,6 +11,7 @@ mod control;
 mod kernel;
 mod status;
 pub mod tun_kernel;
+mod tunnel;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -115,6 +116,7 @@ pub async fn run(path: PathBuf) -> Result<()> {
 fn needs_restart(old: &Config, new: &Config) -> bool {
     old.globals.enabled != new.globals.enabled
         || old.globals.redirect_port != new.globals.redirect_port
+        || old.globals.tcp != new.globals.tcp
         || old.servers != new.servers
 }
 

@@ -62,6 +62,7 @@ impl Brain {
                 by_way: FlowsByWay {
                     mptcp: read(&counters.flows_mptcp),
                     tcp: read(&counters.flows_tcp),
+                    stream: read(&counters.flows_stream),
                     ..FlowsByWay::default()
                 },
                 refused_total: read(&counters.refused),

@@ -46,7 +46,9 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
         }
     };
     let Opened { client, mut lane, mut keys, sending_ended } = opened;
-    count(if lane.mptcp == MptcpState::Working {
+    count(if lane.stream.carrier().is_stream() {
+        &shared.counters.flows_stream
+    } else if lane.mptcp == MptcpState::Working {
         &shared.counters.flows_mptcp
     } else {
         &shared.counters.flows_tcp

@@ -104,6 +104,41 @@ async fn open_over(shared: Arc<Shared>, wan: WanView) -> io::Result<Lane> {
     Ok(Lane { stream: lane, path: wan.path, mptcp, opened: shared.clock.now(), reused: false })
 }
 
+/// Whether flows ride the tunnel's streams now: where the user wants it, or where a living WAN
+/// would be left out, since the kernel has no MPTCP or something on the way strips it.
+pub(crate) fn uses_streams(shared: &Shared) -> bool {
+    match shared.tcp {
+        TcpMode::Stream => true,
+        TcpMode::Mptcp | TcpMode::Packet => false,
+        TcpMode::Auto => {
+            let left_out = shared.wans.borrow().iter().any(|wan| {
+                wan.state == State::Up
+                    && wan.role == Role::Bond
+                    && (!shared.mptcp || wan.mptcp == MptcpState::Stripped)
+            });
+            left_out && shared.tunnel().is_some_and(|tunnel| tunnel.is_live())
+        }
+    }
+}
+
+/// A lane on a stream of the tunnel: there at once.
+pub(super) fn open_stream(shared: &Arc<Shared>) -> io::Result<Lane> {
+    let not_connected = || io::Error::from(io::ErrorKind::NotConnected);
+    let session = shared.sessions.current().ok_or_else(not_connected)?;
+    let tunnel = shared.tunnel().ok_or_else(not_connected)?;
+    let best = candidates(&shared.wans.borrow()).into_iter().next().ok_or_else(not_connected)?;
+    let mut lane = LaneStream::new(tunnel.open_stream()?, Arc::clone(&shared.pool));
+    let flow = session.next_flow_id();
+    session.with(|s| lane.queue_hello(s, flow));
+    Ok(Lane {
+        stream: lane,
+        path: best.path,
+        mptcp: MptcpState::Unknown,
+        opened: shared.clock.now(),
+        reused: false,
+    })
+}
+
 /// Opens a lane over the best WAN that answers.
 ///
 /// # Errors

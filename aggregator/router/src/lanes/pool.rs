@@ -18,7 +18,7 @@ use wanbond_linux::socket::{mptcp_info, subflows};
 use wanbond_proto::wan::State;
 
 use super::Lane;
-use super::connect::{NotReady, open, open_warm};
+use super::connect::{NotReady, open, open_stream, open_warm, uses_streams};
 use super::demand::Demand;
 use crate::link::LinkHint;
 use crate::shared::{Shared, count};
@@ -91,6 +91,11 @@ impl BusyLane {
         if let Some(mut lane) = self.lane.take() {
             let shared = Arc::clone(&self.shared);
             shared.lanes.release(lane.path.number());
+            if lane.stream.carrier().is_stream() {
+                // The next one costs nothing.
+                lane.stream.finish();
+                return;
+            }
             lane.reused = true;
             if lane.stream.is_usable() {
                 lock(&shared.lanes.idle).push(lane);
@@ -139,7 +144,7 @@ impl LanePool {
         if all.len() == all.capacity() {
             all.retain(|stream| stream.strong_count() > 0);
         }
-        all.push(lane.stream.watch());
+        all.push(lane.stream.carrier().watch());
     }
 
     /// How many lanes have a subflow from each local address. Asks the kernel about every lane.
@@ -216,6 +221,11 @@ impl LanePool {
     }
 
     async fn try_take(&self, shared: &Arc<Shared>, deadline: Instant) -> io::Result<Lane> {
+        if uses_streams(shared)
+            && let Ok(lane) = open_stream(shared)
+        {
+            return Ok(lane);
+        }
         if let Some(lane) = self.take_idle(shared) {
             count(&self.reused);
             self.changed.notify_one();
@@ -255,7 +265,12 @@ fn lacks_subflows(shared: &Shared, lane: &Lane) -> bool {
     }
     let living =
         shared.wans.borrow().iter().filter(|wan| wan.state == State::Up && wan.is_linked()).count();
-    let subflows = mptcp_info(lane.stream.socket()).ok().flatten().map(|info| info.subflows);
+    let subflows = lane
+        .stream
+        .carrier()
+        .socket()
+        .and_then(|socket| mptcp_info(socket).ok().flatten())
+        .map(|info| info.subflows);
     subflows.is_some_and(|subflows| usize::from(subflows) < living)
 }
 

@@ -253,7 +253,7 @@ fn send_udp(shared: &Shared, init: &[u8]) {
         for socket in &wan.sockets {
             if let Some(address) = server.reachable_from(socket.source) {
                 // A full buffer or an unreachable network: the next sending will do.
-                let _ = socket.udp.try_send_to(init, address);
+                socket.udp.send(address, None, init, None);
             }
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::watch;
 use wanbond_proto::datagram::DatagramKeys;
 use wanbond_proto::session::{FlowId, Session};
+use wanbond_relay::tunnel::TunnelKeys;
 
 pub(crate) use endpoint::ServerAddresses;
 pub(crate) use endpoint::keep_resolved;
@@ -18,6 +19,7 @@ pub(crate) use handshake::{LinkHint, random, run};
 pub(crate) struct LinkSession {
     session: Mutex<Session>,
     datagrams: Mutex<DatagramKeys>,
+    tunnel: TunnelKeys,
     local_index: u32,
     remote_index: u32,
 }
@@ -26,6 +28,7 @@ impl LinkSession {
     fn new(session: Session) -> Self {
         Self {
             datagrams: Mutex::new(session.datagram_keys()),
+            tunnel: TunnelKeys::new(&session),
             local_index: session.local_index(),
             remote_index: session.remote_index(),
             session: Mutex::new(session),
@@ -41,6 +44,12 @@ impl LinkSession {
     /// The keys of the session's datagrams.
     pub(crate) fn datagrams(&self) -> MutexGuard<'_, DatagramKeys> {
         lock(&self.datagrams)
+    }
+
+    /// The keys of the tunnel's datagrams.
+    #[must_use]
+    pub(crate) const fn tunnel(&self) -> &TunnelKeys {
+        &self.tunnel
     }
 
     /// A flow id that was never used.

@@ -114,6 +114,10 @@ impl Wan {
             role: self.role,
             state: self.health.state(),
             mptcp: self.mptcp,
+            mtu: self
+                .facts
+                .as_ref()
+                .map_or(0, |facts| u16::try_from(facts.mtu).unwrap_or(u16::MAX)),
             srtt: self.health.rtt().srtt(),
             sockets: self.sockets.clone(),
         }

@@ -5,16 +5,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tracing::trace;
 use wanbond_linux::socket::udp_bind;
-use wanbond_proto::datagram::{Message, PathId, index_of};
+use wanbond_proto::datagram::{Message, PathId, index_of, is_tunnel};
 use wanbond_proto::handshake::is_handshake;
+use wanbond_relay::tunnel::{PathSocket, by_session};
+use wanbond_relay::udp::{Inbox, UdpEnd};
 
 use super::facts::Facts;
 use crate::link::LinkHint;
 use crate::shared::{Shared, WanEvidence, WanSocket};
+
+/// What a WAN's socket may hold: 100 ms at 160 Mbit/s.
+const BUFFER_BYTES: usize = 2 << 20;
 
 /// Opens a socket for each address, and begins to read them.
 pub(crate) fn open(
@@ -25,8 +29,8 @@ pub(crate) fn open(
     let mut sockets = Vec::new();
     let mut readers = Vec::new();
     for source in facts.sources() {
-        let udp = udp_bind(SocketAddr::new(source, 0), Some(&facts.device), None)?;
-        let udp = Arc::new(udp);
+        let udp = udp_bind(SocketAddr::new(source, 0), Some(&facts.device), Some(BUFFER_BYTES))?;
+        let udp = Arc::new(UdpEnd::new(udp)?);
         let reader = tokio::spawn(read(Arc::clone(shared), path, Arc::clone(&udp)));
         readers.push(reader.abort_handle());
         sockets.push(WanSocket { source, udp });
@@ -34,37 +38,69 @@ pub(crate) fn open(
     Ok((sockets, readers))
 }
 
-async fn read(shared: Arc<Shared>, path: PathId, udp: Arc<UdpSocket>) {
-    let mut buffer = [0; 2048];
+async fn read(shared: Arc<Shared>, path: PathId, udp: Arc<UdpEnd>) {
+    let mut inbox = Inbox::default();
     loop {
         // ICMP errors surface here; the next datagram may be fine.
-        let Ok((length, from)) = udp.recv_from(&mut buffer).await else {
+        if udp.receive(&mut inbox).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
-        };
-        if !shared.server.borrow().0.contains(&from) {
-            trace!(%from, "datagram from elsewhere");
-            continue;
         }
-        let datagram = &mut buffer[..length];
-        if is_handshake(datagram) {
-            let _ = shared.link.try_send(LinkHint::Message(datagram.to_vec()));
-            continue;
-        }
-        let Some(session) = index_of(datagram).and_then(|index| shared.sessions.by_index(index))
-        else {
-            continue;
-        };
-        let message = match session.datagrams().open(datagram) {
-            Ok((_, message)) => Message::decode(message),
-            Err(error) => {
-                trace!(%from, %error, "datagram dropped");
+        for mut arrival in inbox.arrivals() {
+            let from = arrival.from;
+            if !shared.server.borrow().0.contains(&from) {
+                trace!(%from, "datagram from elsewhere");
                 continue;
             }
-        };
-        if let Some(Message::Pong(number, observed)) = message {
+            let mut tunnel = Vec::new();
+            for datagram in arrival.datagrams() {
+                if is_tunnel(datagram) {
+                    tunnel.push(datagram);
+                } else {
+                    handle(&shared, path, from, datagram);
+                }
+            }
+            by_session(tunnel, |index, datagrams| {
+                let (Some(session), Some(tunnel)) =
+                    (shared.sessions.by_index(index), shared.tunnel())
+                else {
+                    return;
+                };
+                let way = PathSocket { udp: Arc::clone(&udp), destination: from, source: None };
+                tunnel.receive(session.tunnel(), &way, datagrams.into_iter());
+            });
+        }
+    }
+}
+
+/// Takes a datagram that is not the tunnel's.
+fn handle(shared: &Shared, path: PathId, from: SocketAddr, datagram: &mut [u8]) {
+    if is_handshake(datagram) {
+        let _ = shared.link.try_send(LinkHint::Message(datagram.to_vec()));
+        return;
+    }
+    let Some(session) = index_of(datagram).and_then(|index| shared.sessions.by_index(index)) else {
+        return;
+    };
+    let message = match session.datagrams().open(datagram) {
+        Ok((_, message)) => Message::decode(message),
+        Err(error) => {
+            trace!(%from, %error, "datagram dropped");
+            return;
+        }
+    };
+    match message {
+        Some(Message::Pong(number, observed)) => {
             let _ = shared.evidence.try_send(WanEvidence::Pong { path, number, observed });
         }
+        Some(Message::Forwards(forwards)) => {
+            shared.forwards.send_if_modified(|known| {
+                let news = *known != forwards;
+                *known = forwards;
+                news
+            });
+        }
+        Some(Message::Ping(..)) | None => {}
     }
 }
 
@@ -75,10 +111,10 @@ pub(crate) fn ping(shared: &Shared, path: PathId, sockets: &[WanSocket], number:
     let way = sockets.iter().find_map(|s| Some((&s.udp, server.reachable_from(s.source)?)));
     let Some((udp, address)) = way else { return false };
     let mut message = Vec::with_capacity(32);
-    Message::Ping(number).encode(&mut message);
+    Message::Ping(number, shared.forwards.borrow().version).encode(&mut message);
     let mut datagram = Vec::with_capacity(64);
     session.datagrams().seal(path, &message, &mut datagram);
     // What the kernel refuses to send counts as lost, rightly.
-    let _ = udp.try_send_to(&datagram, address);
+    udp.send(address, None, &datagram, None);
     true
 }

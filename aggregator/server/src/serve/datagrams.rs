@@ -1,105 +1,81 @@
-//! UDP: handshakes, and pings of every path.
+//! UDP: handshakes, pings of every path, and the tunnels' datagrams.
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 use tracing::trace;
 use wanbond_linux::socket::udp_bind;
-use wanbond_proto::datagram::{Message, PathId, index_of};
+use wanbond_proto::datagram::{Message, PathId, index_of, is_tunnel};
 use wanbond_proto::handshake::{is_handshake, unknown_session};
+use wanbond_relay::tunnel::{PathSocket, by_session};
+use wanbond_relay::udp::{Inbox, UdpEnd};
 
 use super::Shared;
 
-/// Datagrams taken by one system call.
-const BATCH: usize = 8;
-/// Room for each; the kernel joins datagrams of one sender (GRO) up to 64 KiB.
-const ROOM: usize = 64 * 1024;
-const BUFFER_BYTES: usize = 1 << 20;
+/// What the socket of all routers may hold.
+const BUFFER_BYTES: usize = 8 << 20;
 
 /// A UDP socket that answers from the address it was asked at: a VPS can have several.
-pub(super) struct Socket {
-    udp: UdpSocket,
-    state: UdpSocketState,
-}
-
-impl Socket {
-    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let udp = udp_bind(address, None, Some(BUFFER_BYTES))?;
-        let state = UdpSocketState::new(UdpSockRef::from(&udp))?;
-        Ok(Self { udp, state })
-    }
-
-    async fn receive(
-        &self,
-        buffers: &mut [Vec<u8>],
-        metas: &mut [RecvMeta; BATCH],
-    ) -> io::Result<usize> {
-        loop {
-            self.udp.readable().await?;
-            let mut slices: Vec<IoSliceMut<'_>> =
-                buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
-            let received = self.udp.try_io(Interest::READABLE, || {
-                self.state.recv(UdpSockRef::from(&self.udp), &mut slices, metas)
-            });
-            match received {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                received => return received,
-            }
-        }
-    }
-
-    /// Answers from the address that was written to. A full buffer loses the answer, as the
-    /// network might.
-    fn answer(&self, meta: &RecvMeta, contents: &[u8]) {
-        let transmit = Transmit {
-            destination: meta.addr,
-            ecn: None,
-            contents,
-            segment_size: None,
-            src_ip: meta.dst_ip,
-        };
-        let sent = self.udp.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.udp), &transmit)
-        });
-        if let Err(error) = sent {
-            trace!(to = %meta.addr, %error, "answer not sent");
-        }
-    }
+pub(super) fn bind(address: SocketAddr) -> io::Result<UdpEnd> {
+    UdpEnd::new(udp_bind(address, None, Some(BUFFER_BYTES))?)
 }
 
 /// Serves a socket until it is dropped.
-pub(super) async fn serve(shared: Arc<Shared>, socket: Socket) {
-    let mut buffers = vec![vec![0; ROOM]; BATCH];
-    let mut metas = [RecvMeta::default(); BATCH];
-    let mut out = Vec::with_capacity(256);
+pub(super) async fn serve(shared: Arc<Shared>, socket: UdpEnd) {
+    let socket = Arc::new(socket);
+    let mut inbox = Inbox::default();
+    let (mut out, mut news) = (Vec::with_capacity(256), Vec::new());
     loop {
-        let received = match socket.receive(&mut buffers, &mut metas).await {
-            Ok(received) => received,
-            Err(error) => {
-                // An ICMP error about something sent earlier; the socket itself is fine.
-                trace!(%error, "UDP");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                continue;
-            }
-        };
-        for (buffer, meta) in buffers.iter_mut().zip(&metas).take(received) {
-            let stride = meta.stride.max(1);
-            for datagram in buffer[..meta.len].chunks_mut(stride) {
-                if handle(&shared, datagram, meta.addr, &mut out) {
-                    socket.answer(meta, &out);
+        if let Err(error) = socket.receive(&mut inbox).await {
+            // An ICMP error about something sent earlier; the socket itself is fine.
+            trace!(%error, "UDP");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        }
+        for mut arrival in inbox.arrivals() {
+            let (from, to) = (arrival.from, arrival.to);
+            let mut tunnel = Vec::new();
+            for datagram in arrival.datagrams() {
+                if is_tunnel(datagram) {
+                    tunnel.push(datagram);
+                } else if handle(&shared, datagram, from, &mut out, &mut news) {
+                    if !news.is_empty() {
+                        socket.send(from, to, &news, None);
+                    }
+                    // A full buffer loses the answer, as the network might.
+                    socket.send(from, to, &out, None);
                 }
             }
+            by_session(tunnel, |index, mut datagrams| {
+                let Some(session) = shared.sessions.get(index) else {
+                    let first = datagrams.first_mut().map(|first| &**first).unwrap_or_default();
+                    if let Some(answer) = unknown_session::encode(index, first) {
+                        socket.send(from, to, &answer, None);
+                    }
+                    return;
+                };
+                let way = PathSocket { udp: Arc::clone(&socket), destination: from, source: to };
+                let tunnel = shared.tunnels.of(&session, from);
+                if tunnel.receive(session.tunnel(), &way, datagrams.into_iter()) {
+                    shared.sessions.confirm(&session, from);
+                    session.router.seen_at(from);
+                }
+            });
         }
     }
 }
 
-/// Handles one datagram; `true` if `out` is to be sent back.
-fn handle(shared: &Shared, datagram: &mut [u8], from: SocketAddr, out: &mut Vec<u8>) -> bool {
+/// Handles one datagram; `true` if `out` is to be sent back, and before it `news`, if not empty.
+fn handle(
+    shared: &Shared,
+    datagram: &mut [u8],
+    from: SocketAddr,
+    out: &mut Vec<u8>,
+    news: &mut Vec<u8>,
+) -> bool {
+    news.clear();
     if is_handshake(datagram) {
         let answer = shared.sessions.handle_handshake(datagram, from, false);
         out.clear();
@@ -121,10 +97,16 @@ fn handle(shared: &Shared, datagram: &mut [u8], from: SocketAddr, out: &mut Vec<
             return false;
         }
     };
-    let answered = if let Some(Message::Ping(number)) = message {
-        let mut pong = Vec::with_capacity(32);
-        Message::Pong(number, Some(from)).encode(&mut pong);
-        keys.seal(path, &pong, out);
+    let answered = if let Some(Message::Ping(number, known)) = message {
+        let mut message = Vec::with_capacity(32);
+        let forwards = session.router.forwards();
+        if forwards.version != known {
+            Message::Forwards(forwards).encode(&mut message);
+            keys.seal(path, &message, news);
+            message.clear();
+        }
+        Message::Pong(number, Some(from)).encode(&mut message);
+        keys.seal(path, &message, out);
         true
     } else {
         false

@@ -43,6 +43,11 @@ impl Settings {
         Self(Some(journal))
     }
 
+    /// Where changes to the kernel are noted; `None` without the right to make any.
+    pub(super) const fn journal(&self) -> Option<&Journal> {
+        self.0.as_ref()
+    }
+
     /// Puts everything back.
     pub(super) async fn undo(self) {
         let Some(journal) = self.0 else { return };

@@ -13,7 +13,7 @@ use wanbond_proto::lane::{
 };
 use wanbond_proto::replay::Verdict;
 use wanbond_proto::session::{FlowId, Freshness};
-use wanbond_relay::{FlowEnd, LaneFault, LaneStream, Pump, Side};
+use wanbond_relay::{Carrier, FlowEnd, LaneFault, LaneStream, Pump, Side};
 
 use super::Shared;
 use super::routers::LiveRouter;
@@ -51,7 +51,7 @@ impl From<LaneError> for LaneEnd {
 }
 
 /// Serves a new connection until it ends.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(shared: Arc<Shared>, stream: impl Into<Carrier>, peer: SocketAddr) {
     let unproven = match shared.limits.unproven(peer.ip()) {
         Ok(permit) => permit,
         Err(refusal) => {

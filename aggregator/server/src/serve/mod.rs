@@ -3,8 +3,9 @@
 //! - [`sessions`]: handshakes and what they leave, by index.
 //! - [`routers`]: who is at the other end, with permits and figures.
 //! - [`lane`]: one connection from a router, flow after flow.
-//! - [`datagrams`]: UDP: handshakes and the answers to pings.
+//! - [`datagrams`]: UDP: handshakes, the answers to pings, the tunnels' datagrams.
 //! - [`tun_kernel`]: what the kernel holds around the tunnel's device.
+//! - [`tunnels`]: the tunnels of all routers, and the one TUN device behind them.
 //! - [`status`]: the document behind `wanbond-server status`.
 
 mod datagrams;
@@ -14,6 +15,7 @@ mod routers;
 mod sessions;
 mod status;
 pub mod tun_kernel;
+mod tunnels;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -30,8 +32,10 @@ use wanbond_linux::socket::{
     ListenOptions, StreamOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit,
     tune,
 };
+use wanbond_linux::tun::TunQueue;
 use wanbond_proto::handshake::Egress as Families;
 use wanbond_proto::keys::SecretKey;
+use wanbond_relay::tunnel::{TUN_MTU, device};
 use wanbond_relay::{BufferPool, Clock};
 
 use crate::config::Config;
@@ -42,6 +46,8 @@ use crate::limits::Budget;
 use routers::LiveRouters;
 use sessions::Sessions;
 use status::Refusals;
+use tun_kernel::{TunnelKernel, TunnelSources};
+use tunnels::Tunnels;
 
 /// Bytes that wait unsent in a lane's socket before it stops being writable.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
@@ -71,6 +77,7 @@ pub struct ServeContext {
 pub(crate) struct Shared {
     sessions: Sessions,
     routers: Arc<LiveRouters>,
+    tunnels: Arc<Tunnels>,
     pool: Arc<BufferPool>,
     egress: Arc<Egress>,
     limits: Arc<Budget>,
@@ -89,12 +96,12 @@ pub(crate) struct Shared {
 pub async fn run(context: ServeContext) -> anyhow::Result<()> {
     raise_nofile_limit();
     let kernel = kernel::Settings::apply().await;
-    let result = serve(context).await;
+    let result = serve(context, &kernel).await;
     kernel.undo().await;
     result
 }
 
-async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
+async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::Result<()> {
     let config = Arc::clone(&context.config.borrow());
     let congestion = choose_congestion();
     let mptcp = mptcp_supported();
@@ -116,7 +123,7 @@ async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
     let mut sockets = Vec::new();
     let mut said = Vec::new();
     for &(address, optional) in &addresses {
-        match (listen(address, &options), datagrams::Socket::bind(address)) {
+        match (listen(address, &options), datagrams::bind(address)) {
             (Ok(tcp), Ok(udp)) => {
                 said.push(format!("tcp {address}"));
                 said.push(format!("udp {address}"));
@@ -137,15 +144,23 @@ async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
 
     let clock = Clock::start();
     let routers = LiveRouters::new(Arc::clone(&context.directory), Arc::clone(&context.limits));
+    let (streams, mut opened) = mpsc::unbounded_channel();
+    let tunnels = Tunnels::new(clock, random_seed, streams);
+    let device = open_device();
+    if let Some(device) = &device {
+        tunnels.set_device(Arc::clone(device));
+    }
+    let inner = InnerNetwork::new(&config.inner, &context.key.public());
     let shared = Arc::new(Shared {
         sessions: Sessions::new(
             context.key.clone(),
             Arc::clone(&routers),
             clock,
             families(),
-            InnerNetwork::new(&config.inner, &context.key.public()),
+            inner,
         ),
         routers: Arc::clone(&routers),
+        tunnels: Arc::clone(&tunnels),
         pool: BufferPool::new(
             usize::try_from(context.limits.limits().buffers).unwrap_or(usize::MAX),
         ),
@@ -164,6 +179,19 @@ async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
         background.spawn(datagrams::serve(Arc::clone(&shared), socket));
     }
     background.spawn(status::serve(Arc::clone(&shared)));
+    if let (Some(device), Some(journal)) = (device, kernel.journal()) {
+        let reading = Arc::clone(&tunnels);
+        background.spawn(async move { reading.read(&device).await });
+        let sources = TunnelSources {
+            config: context.config.clone(),
+            directory: Arc::clone(&context.directory),
+            egress: Arc::clone(&context.egress),
+            inner,
+            mtu: TUN_MTU,
+        };
+        let mut around = TunnelKernel::new(journal.clone()).await.context("netlink")?;
+        background.spawn(async move { around.keep(sources).await });
+    }
     background.spawn(follow(Arc::clone(&shared)));
     let mut lanes = JoinSet::new();
     let mut accepting = JoinSet::new();
@@ -175,6 +203,9 @@ async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
         tokio::select! {
             Some((stream, peer)) = incoming.recv() => {
                 tune(&stream, &shared.stream_options);
+                lanes.spawn(lane::serve(Arc::clone(&shared), stream, peer));
+            }
+            Some((stream, peer)) = opened.recv() => {
                 lanes.spawn(lane::serve(Arc::clone(&shared), stream, peer));
             }
             Some(_) = lanes.join_next() => {}
@@ -196,6 +227,24 @@ async fn serve(mut context: ServeContext) -> anyhow::Result<()> {
     }
     lanes.shutdown().await;
     Ok(())
+}
+
+/// The tunnels' device. Without it the server carries TCP only, and says so.
+fn open_device() -> Option<Arc<TunQueue>> {
+    match device::open() {
+        Ok(device) => Some(device),
+        Err(error) => {
+            warn!(%error, "no tunnel device: only TCP is carried");
+            None
+        }
+    }
+}
+
+fn random_seed() -> u64 {
+    let mut seed = [0; 8];
+    // The seed only keeps others from making flows collide.
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
+    u64::from_ne_bytes(seed)
 }
 
 /// Where to listen, and whether it may be missing there: IPv6 is, on some VPSes.
@@ -255,6 +304,8 @@ async fn follow(shared: Arc<Shared>) {
             sleep(SWEEP).await;
             shared.sessions.set_egress(families());
             shared.sessions.sweep();
+            let sessions = shared.sessions.by_router();
+            shared.tunnels.sweep(|key| sessions.contains_key(key));
         }
     };
     tokio::join!(routers.follow_directory(|| shared.sessions.sweep()), sweep);

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::info;
 use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
+use wanbond_proto::forward::Forwards;
 use wanbond_proto::keys::{PresharedKey, PublicKey};
 use wanbond_relay::Traffic;
 
@@ -66,6 +67,7 @@ impl LiveRouters {
                 }
                 if let Some(now) = self.directory.admit(key) {
                     router.budget.set_limits(now.limits);
+                    *lock(&router.forwards) = Forwards::new(now.forwards.clone());
                 }
                 true
             });
@@ -87,6 +89,7 @@ pub(crate) struct LiveRouter {
     pub(crate) traffic: Traffic,
     pub(crate) flows_total: AtomicUsize,
     standing: Mutex<Standing>,
+    forwards: Mutex<Forwards>,
 }
 
 /// What is shown of a router.
@@ -100,6 +103,7 @@ pub(crate) struct Standing {
 impl LiveRouter {
     fn new(entry: Arc<RouterEntry>, budget: Arc<RouterBudget>) -> Self {
         Self {
+            forwards: Mutex::new(Forwards::new(entry.forwards.clone())),
             entry,
             budget,
             revoked: watch::Sender::new(false),
@@ -116,6 +120,11 @@ impl LiveRouter {
     /// The number that its inner addresses follow from.
     pub(crate) fn number(&self) -> u32 {
         self.entry.inner
+    }
+
+    /// The ports that lead to it.
+    pub(crate) fn forwards(&self) -> Forwards {
+        lock(&self.forwards).clone()
     }
 
     pub(crate) fn preshared_key(&self) -> &PresharedKey {

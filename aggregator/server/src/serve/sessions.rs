@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tracing::{debug, info, warn};
@@ -17,6 +17,7 @@ use wanbond_proto::inner::Instance;
 use wanbond_proto::keys::{PublicKey, SecretKey};
 use wanbond_proto::replay::{ReplayWindow, Verdict as Replay};
 use wanbond_proto::session::{FlowId, GRACE, Session};
+use wanbond_relay::tunnel::{TunnelDriver, TunnelKeys};
 use wanbond_relay::{Clock, fast_suites};
 
 use crate::inner::InnerNetwork;
@@ -33,6 +34,8 @@ pub(crate) struct ServerSession {
     pub(crate) router: Arc<LiveRouter>,
     opens: Mutex<ReplayWindow>,
     datagrams: Mutex<DatagramKeys>,
+    tunnel: TunnelKeys,
+    driver: OnceLock<Arc<TunnelDriver>>,
     confirmed: AtomicBool,
 }
 
@@ -44,6 +47,16 @@ impl ServerSession {
 
     pub(crate) fn datagrams(&self) -> MutexGuard<'_, DatagramKeys> {
         lock(&self.datagrams)
+    }
+
+    /// The keys of the tunnel's datagrams.
+    pub(crate) const fn tunnel(&self) -> &TunnelKeys {
+        &self.tunnel
+    }
+
+    /// The router's tunnel, once it has used the session for it.
+    pub(crate) const fn driver(&self) -> &OnceLock<Arc<TunnelDriver>> {
+        &self.driver
     }
 }
 
@@ -177,6 +190,8 @@ impl Sessions {
         debug!(router = router.name(), %source, index, suite = session.suite().name(), "handshake");
         let datagrams = session.datagram_keys();
         let session = ServerSession {
+            tunnel: TunnelKeys::new(&session),
+            driver: OnceLock::new(),
             session,
             router,
             opens: Mutex::default(),

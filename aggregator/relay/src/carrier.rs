@@ -1,0 +1,92 @@
+//! What carries a lane: a connection of its own, or a stream of the tunnel. The lane does not know.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use tokio::net::TcpStream;
+
+use crate::tunnel::TunnelStream;
+
+/// An ordered, reliable byte carrier, both ways.
+pub enum Carrier {
+    /// A TCP connection, over several paths at once where it is MPTCP.
+    Tcp(Arc<TcpStream>),
+    /// A stream of the tunnel.
+    Stream(TunnelStream),
+}
+
+impl From<TcpStream> for Carrier {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(Arc::new(stream))
+    }
+}
+
+impl From<TunnelStream> for Carrier {
+    fn from(stream: TunnelStream) -> Self {
+        Self::Stream(stream)
+    }
+}
+
+impl Carrier {
+    /// The connection, where it is one.
+    #[must_use]
+    pub fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// The connection, for those who look at it from time to time without keeping it open.
+    #[must_use]
+    pub fn watch(&self) -> Weak<TcpStream> {
+        match self {
+            Self::Tcp(stream) => Arc::downgrade(stream),
+            Self::Stream(_) => Weak::new(),
+        }
+    }
+
+    /// Whether it is a stream of the tunnel.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+
+    /// Nothing more will be written: what was is delivered, then the peer sees the end.
+    pub(crate) fn finish(&self) {
+        match self {
+            // Dropping a connection ends it in order.
+            Self::Tcp(_) => {}
+            Self::Stream(stream) => stream.finish(),
+        }
+    }
+
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Stream(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Stream(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Stream(stream) => stream.try_read(buffer),
+        }
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Stream(stream) => stream.try_write(bytes),
+        }
+    }
+}

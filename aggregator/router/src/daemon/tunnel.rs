@@ -1,0 +1,180 @@
+//! Keeps the tunnel to the server: its device, its driver, its paths, and what stands around it in
+//! the kernel.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+use wanbond_control::words::{Role, ServerState, WhenServerDown};
+use wanbond_linux::netstate::NetlinkError;
+use wanbond_linux::owned::Journal;
+use wanbond_linux::tun::TunQueue;
+use wanbond_proto::datagram::{MAX_PATHS, PathId};
+use wanbond_proto::handshake::Egress;
+use wanbond_proto::inner::Instance;
+use wanbond_proto::session;
+use wanbond_proto::tunnel::{Standing, TunnelConfig};
+use wanbond_relay::tunnel::device::{self, read_packets, write_packets};
+use wanbond_relay::tunnel::{PathSocket, TUN_MTU, TunnelDriver, TunnelSink};
+
+use super::tun_kernel::{TunnelKernel, TunnelUp, plan};
+use crate::config::Globals;
+use crate::link;
+use crate::shared::{Shared, WanView};
+
+/// Puts what came through the tunnel into the device.
+struct DeviceSink(Option<Arc<TunQueue>>);
+
+impl TunnelSink for DeviceSink {
+    fn deliver(&self, packets: &[Vec<u8>]) {
+        if let Some(device) = &self.0 {
+            write_packets(device, packets.iter().map(Vec::as_slice));
+        }
+    }
+}
+
+/// While there is no session.
+const NO_EGRESS: Egress = Egress { ipv4: false, ipv6: false };
+
+struct Device {
+    queue: Arc<TunQueue>,
+    reader: AbortHandle,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// The tunnel, as the daemon keeps it.
+pub(super) struct TunnelKeeper {
+    kernel: TunnelKernel,
+    device: Option<Device>,
+    /// Told once.
+    complained: bool,
+    server: Option<Instance>,
+}
+
+impl TunnelKeeper {
+    /// Touches nothing yet.
+    ///
+    /// # Errors
+    /// When no netlink socket is to be had.
+    pub(super) async fn new(journal: Journal) -> Result<Self, NetlinkError> {
+        Ok(Self {
+            kernel: TunnelKernel::new(journal).await?,
+            device: None,
+            complained: false,
+            server: None,
+        })
+    }
+
+    /// Makes tunnel and kernel what they should be now. `false` if something failed and is to be
+    /// tried again.
+    pub(super) async fn update(
+        &mut self,
+        shared: &Arc<Shared>,
+        globals: &Globals,
+        lan: &[String],
+    ) -> bool {
+        self.follow_session(shared);
+        if let Some(driver) = shared.tunnel() {
+            let wans = Arc::clone(&shared.wans.borrow());
+            for id in (0..MAX_PATHS as u8).filter_map(PathId::new) {
+                match wans.iter().find(|wan| wan.path == id) {
+                    Some(wan) => follow_wan(shared, &driver, wan),
+                    None => driver.path_lost(id),
+                }
+            }
+        }
+        let session = shared.sessions.current();
+        let about = session.as_ref().map(|session| session.with(|s| (s.inner(), s.egress())));
+        let connected = shared.standing().state == ServerState::Connected;
+        let up = match about {
+            Some((Some(inner), _)) if self.device.is_some() => {
+                let forwards = shared.forwards.borrow().list.clone();
+                Some(TunnelUp { inner, mtu: TUN_MTU, forwards })
+            }
+            _ => None,
+        };
+        let direct = globals.when_server_down == WhenServerDown::Direct;
+        let up = up.filter(|_| connected || !direct);
+        let server: Vec<IpAddr> = shared.server.borrow().0.iter().map(|a| a.ip()).collect();
+        let egress = about.map(|(_, egress)| egress).unwrap_or(NO_EGRESS);
+        let plan = plan(globals, lan, &server, egress, up.as_ref());
+        self.kernel.apply(plan.as_ref()).await
+    }
+
+    /// A tunnel for the session: the old one goes on as long as the server's run is the same.
+    fn follow_session(&mut self, shared: &Arc<Shared>) {
+        let Some(session) = shared.sessions.current() else { return };
+        let (server, inner) = session.with(|s| (s.peer_instance(), s.inner()));
+        if inner.is_some() {
+            self.open_device(shared);
+        }
+        let driver = match shared.tunnel() {
+            Some(driver) if self.server == Some(server) => driver,
+            old => {
+                if old.is_some() {
+                    info!("the server has started anew: so does the tunnel");
+                }
+                self.server = Some(server);
+                let sink = DeviceSink(self.device.as_ref().map(|d| Arc::clone(&d.queue)));
+                let config = TunnelConfig::small(u64::from_ne_bytes(link::random()));
+                let role = session::Role::Router;
+                let driver = TunnelDriver::start(role, shared.clock, &config, Box::new(sink));
+                shared.set_tunnel(Some(Arc::clone(&driver)));
+                driver
+            }
+        };
+        driver.use_session(session.tunnel());
+    }
+
+    fn open_device(&mut self, shared: &Arc<Shared>) {
+        if self.device.is_some() {
+            return;
+        }
+        match device::open() {
+            Ok(queue) => {
+                let (shared, reading) = (Arc::clone(shared), Arc::clone(&queue));
+                let reader = tokio::spawn(async move {
+                    read_packets(&reading, |packets| {
+                        if let Some(driver) = shared.tunnel() {
+                            driver.handle_packets(packets.iter());
+                        }
+                    })
+                    .await;
+                })
+                .abort_handle();
+                self.device = Some(Device { queue, reader });
+            }
+            Err(error) if !self.complained => {
+                self.complained = true;
+                warn!(%error, "no tunnel device: only redirected TCP is bonded");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Lets the tunnel use a WAN as it is now.
+fn follow_wan(shared: &Shared, driver: &TunnelDriver, wan: &WanView) {
+    let server = shared.server.borrow();
+    let way = wan.sockets.iter().find_map(|s| Some((&s.udp, server.reachable_from(s.source)?)));
+    match way {
+        Some((udp, destination)) if wan.role != Role::Off => {
+            let socket = PathSocket { udp: Arc::clone(udp), destination, source: None };
+            driver.set_path(wan.path, socket, wan.mtu);
+            let standing = match wan.role {
+                Role::Bond => Standing::Bond,
+                // Until it is told when the others are full, overflow helps only out.
+                Role::Backup | Role::Overflow => Standing::Spare,
+                Role::Off => Standing::Off,
+            };
+            driver.set_standing(wan.path, standing);
+        }
+        _ => driver.path_lost(wan.path),
+    }
+}
