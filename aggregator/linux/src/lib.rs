@@ -2,7 +2,7 @@
 //!
 //! The rest of the project is ordinary Rust: a pure core that decides, and daemons that move bytes.
 //! This crate is the edge they stand on. It is the only one that may use `unsafe`, and does so in
-//! three system calls, all in one file (`socket/sys.rs`).
+//! six system calls (`socket/sys.rs`, `tun/sys.rs`) and to wait for the TUN device (`tun/queue.rs`).
 //!
 //! # What is here
 //!
@@ -14,6 +14,7 @@
 //! | [`mptcp_pm`] | MPTCP endpoints: from which addresses connections open further subflows |
 //! | [`firewall`] | the nftables tables: the LAN's TCP to us, other packets into the tunnel, NAT and forwards on the VPS |
 //! | [`sysctl`] | kernel settings |
+//! | [`tun`] | the TUN device: packets out of it and into it, many in one system call |
 //! | [`tunnel`] | addresses, routes and rules around the tunnel's device, at both ends |
 //! | [`owned`] | which of all that is ours, and how to take it out again |
 //! | [`special`] | addresses that are not of the public Internet |

@@ -65,9 +65,10 @@ impl<'a> Coalescer<'a> {
         // A free place, or that of the bundle that has been open the longest.
         let opened = self.opened;
         let age = |bundle: &Bundle<'a>| opened.wrapping_sub(bundle.opened);
-        let place = self.open.iter_mut().max_by_key(|bundle| {
-            if bundle.count == 0 { u64::MAX } else { u64::from(age(bundle)) }
-        });
+        let place = self
+            .open
+            .iter_mut()
+            .max_by_key(|bundle| if bundle.count == 0 { u64::MAX } else { u64::from(age(bundle)) });
         if let Some(place) = place {
             place.close(write);
             self.opened = self.opened.wrapping_add(1);
@@ -240,8 +241,8 @@ impl<'a> Bundle<'a> {
             // A fragment, or damaged, or neither TCP nor UDP.
             None => {
                 let protocol = packet[if v6 { 6 } else { 9 }];
-                let other = [TCP, UDP].contains(&protocol)
-                    && protocol != self.layout.transport.number();
+                let other =
+                    [TCP, UDP].contains(&protocol) && protocol != self.layout.transport.number();
                 !other
             }
         }

@@ -171,11 +171,8 @@ fn make(name: &str, wanted: Offloads, several: u16) -> Result<(File, Offloads), 
     let refused = |source| TunError::Refused { name: name.to_owned(), source };
     // What it is anyway, unless the kernel's default should change.
     sys::set_vnet_header_len(&file, VnetHeader::LEN).map_err(refused)?;
-    let steps = [
-        wanted,
-        Offloads { udp: false, ..wanted },
-        Offloads { udp: false, tcp: false, ..wanted },
-    ];
+    let steps =
+        [wanted, Offloads { udp: false, ..wanted }, Offloads { udp: false, tcp: false, ..wanted }];
     for step in steps.into_iter().filter(|step| step.checksum) {
         let mut bits = sys::TUN_F_CSUM;
         if step.udp {

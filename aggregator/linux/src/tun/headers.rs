@@ -111,7 +111,8 @@ impl Layout {
         let at = self.checksum_at();
         // In UDP, zero stands for none.
         let none = self.transport == Transport::Udp && packet[at..at + 2] == [0; 2];
-        !none && self.pseudo_sum(packet, packet.len()).bytes(&packet[self.transport_at..]).is_valid()
+        !none
+            && self.pseudo_sum(packet, packet.len()).bytes(&packet[self.transport_at..]).is_valid()
     }
 
     /// Writes IPv4's total length and header checksum, or IPv6's payload length.

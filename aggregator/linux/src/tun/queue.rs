@@ -70,7 +70,10 @@ pub struct Sent {
 
 impl TunQueue {
     pub(super) fn new(file: File, offloads: Offloads) -> io::Result<Self> {
-        Ok(Self { file: AsyncFd::new(file)?, offloads })
+        // SAFETY: a `File` owns its descriptor, and always returns the same one. It is neither
+        // closed nor replaced while in here: we only ever borrow it.
+        let file = unsafe { AsyncFd::register(file)? };
+        Ok(Self { file, offloads })
     }
 
     /// What the kernel leaves to us and takes from us.

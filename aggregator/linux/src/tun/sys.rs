@@ -59,8 +59,7 @@ pub(super) fn set_vnet_header_len(file: &File, length: usize) -> io::Result<()> 
 pub(super) fn set_offload(file: &File, offloads: u32) -> io::Result<()> {
     const TUNSETOFFLOAD: u64 = request_code_write!(b'T', 208, size_of::<libc::c_uint>()) as u64;
     // SAFETY: the argument is a number, not a pointer. The descriptor is open, as it is borrowed.
-    let result = unsafe {
-        libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD as _, libc::c_ulong::from(offloads))
-    };
+    let result =
+        unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD as _, libc::c_ulong::from(offloads)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
