@@ -418,11 +418,50 @@ fn tcp_goes_through_as_packets_with_segments_that_fit() {
 #[test]
 fn without_a_tunnel_packets_are_refused_or_go_their_usual_way() {
     in_namespace(|| async {
-        sh("sysctl -qw net.ipv4.ip_forward=1");
+        sh("sysctl -qw net.ipv4.ip_forward=1
+            nft add table inet fw
+            nft 'add chain inet fw f { type filter hook forward priority 0; }'
+            nft add rule inet fw f ct state established accept
+            nft 'add chain inet fw n { type nat hook postrouting priority srcnat; }'
+            nft add rule inet fw n oifname wan udp sport 4000-4999 masquerade");
         let mut run = Running::start(&lan_plan(), &vps_plan()).await;
         let World { lan, inet, .. } = &run.world;
         // The usual way.
         inet.sh("ip route add 192.168.1.0/24 via 192.0.2.10");
+        none(&run.lan.remove().await);
+        let here = inet.run(|| UdpSocket::bind("203.0.113.7:53").unwrap());
+        here.set_read_timeout(Some(PATIENCE)).unwrap();
+        let client = |port: u16| {
+            let socket = lan.run(|| UdpSocket::bind(("192.168.1.10", port)).unwrap());
+            socket.connect("203.0.113.7:53").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        };
+        let turn = |client: &UdpSocket| {
+            client.send(b"?").unwrap();
+            let from = here.recv_from(&mut [0; 9]).expect("a question").1;
+            here.send_to(b"!", from).unwrap();
+            assert_eq!(client.recv(&mut [0; 9]).expect("an answer"), 1);
+            from.ip().to_string()
+        };
+        let (plain, translated) = (client(3000), client(4000));
+        for _ in 0..2 {
+            assert_eq!(turn(&plain), "192.168.1.10");
+            assert_eq!(turn(&translated), "192.0.2.10");
+        }
+        // What began there and isn't translated ends there; the other moves, at the cost of a
+        // packet; what begins now goes by the tunnel.
+        none(&run.lan.apply(&lan_plan()).await);
+        assert_eq!(turn(&plain), "192.168.1.10");
+        translated.send(b"lost").unwrap();
+        assert_eq!(turn(&translated), VPS_V4);
+        let late = client(4001);
+        assert_eq!((turn(&late), turn(&late)), (VPS_V4.into(), VPS_V4.into()));
+        // Back to the WAN when the tunnel has gone.
+        none(&run.lan.remove().await);
+        late.send(b"lost").unwrap();
+        assert_eq!(turn(&late), "192.0.2.10");
+        none(&run.lan.apply(&lan_plan()).await);
         assert!(World::ping(lan, INET_V4));
         run.pump.take().unwrap().stop().await;
         common::until("the device to go", || !sh("ip -o link").contains(DEVICE)).await;

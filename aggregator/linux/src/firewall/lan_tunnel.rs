@@ -19,7 +19,7 @@ pub const MARK: u32 = 0x1000_0000;
 ///
 /// Packets from the LAN to the Internet get [`MARK`], which a routing rule sends to the tunnel.
 /// Never marked are the same destinations as a [`Redirect`](super::Redirect) leaves alone, and TCP
-/// unless asked for. Out of the tunnel come answers, and connections to the forwarded ports;
+/// unless asked for. A connection that has begun in the tunnel stays there. Out of the tunnel come answers, and connections to the forwarded ports;
 /// the answers of the latter get the mark too, whatever they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LanTunnel {
@@ -87,9 +87,14 @@ impl LanTunnel {
         text.push_str("\t}\n");
         text.push_str("\tchain choose {\n");
         let _ = writeln!(text, "\t\tct mark and {MARK:#x} == {MARK:#x} goto through");
-        if !self.tcp {
+        // What began before the tunnel was there: TCP would not survive another address, and what
+        // was not translated from the start is not translated later. Other connections move.
+        if self.tcp {
+            text.push_str("\t\tmeta l4proto tcp ct state established return\n");
+        } else {
             text.push_str("\t\tmeta l4proto tcp return\n");
         }
+        text.push_str("\t\tct state established,related ct status & snat == 0 return\n");
         text.push_str("\t\tfib daddr type { local, broadcast, anycast, multicast } return\n");
         for (wanted, family, word, special, bypass) in [
             (self.ipv4, Family::V4, "ip", SPECIAL_V4, &self.bypass_v4),
@@ -110,6 +115,7 @@ impl LanTunnel {
         }
         text.push_str("\t}\n");
         text.push_str("\tchain through {\n");
+        let _ = writeln!(text, "\t\tct mark set ct mark or {MARK:#x}");
         let _ = writeln!(text, "\t\tmeta mark set meta mark or {MARK:#x}");
         text.push_str("\t}\n");
         Ok(())
