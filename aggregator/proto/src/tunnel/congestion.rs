@@ -1,56 +1,56 @@
 //! How fast a path may send: fills the link without filling its queue.
 //!
-//! A model of the link, as in BBR (draft-ietf-ccwg-bbr): its rate is the highest at which data was
-//! lately delivered, its delay the lowest lately seen. Unlike BBR it watches the *one-way* delay of
-//! its own direction, which the receiver's times tell without the other direction's queue, and
-//! keeps the standing queue below a few milliseconds:
+//! Two things are known of a link that is in use: how much it delivers, and how long its queue is,
+//! since the receiver tells when each datagram came. While a queue stands, what is delivered is the
+//! link's rate. So a short queue is kept on purpose, and the pace is that rate, a little more while
+//! the queue is shorter than wanted and less while it is longer:
 //!
 //! ```text
-//! Startup ──▶ Drain ──▶ Cruise ──▶ Up ──▶ Down ──▶ Cruise …
-//!  ×2         ×0.6       ×1        ×1.25   ×0.75
+//! pace = delivered × (1 + (wanted queue − queue) / time to settle)
 //! ```
 //!
-//! It cruises at the known rate, asks for more from time to time, and for as long as more comes
-//! without a queue; a queue ends that and is drained. A queue that stands while nothing more is
-//! asked for means that the link has become slower: the rate is then taken from what is delivered
-//! now. Random loss by itself says nothing of either and is ignored.
+//! Delay is watched one way, so the other direction's queue does not matter. Loss by itself says
+//! nothing and is ignored (radio links lose at random), unless it comes with asking for more: then
+//! the link's queue is shorter than the one wanted.
+//!
+//! A queue that does not get shorter although less is sent is none, or not ours: the way has become
+//! longer, or others stand in it too. It is then taken as part of the way.
 
 use std::time::Duration;
 
 use super::windowed::{Extreme, Windowed};
 use crate::Time;
 
-/// Before anything was measured: what RFC 6928 allows, and a bit for a link worth bonding.
-const FIRST_WINDOW: u64 = 24 * PACKET;
-const FIRST_RTT: Duration = Duration::from_millis(100);
+/// Before anything was measured (RFC 6928).
+const FIRST_WINDOW: u64 = 10 * PACKET;
+const FIRST_RTT: u64 = 100_000;
 /// A full datagram on the wire, bytes.
 const PACKET: u64 = 1500;
 /// Never below: two packets in a round trip of a second.
 const LEAST_RATE: u64 = 2 * PACKET;
 
-/// How long the highest delivery rate is believed, at least, and in round trips.
-const RATE_MEMORY: Duration = Duration::from_millis(1000);
-const RATE_MEMORY_ROUNDS: u32 = 10;
+/// How long the highest delivery rate is believed, in round trips and at least.
+const RATE_ROUNDS: u32 = 3;
+const RATE_MEMORY: Duration = Duration::from_millis(150);
 /// How long the lowest delay is believed.
 const DELAY_MEMORY: Duration = Duration::from_secs(20);
 
-/// A standing queue above this is too long; more where a few packets alone take longer, or where
-/// the link's delay wavers by itself.
-const QUEUE: u64 = 6_000;
+/// The queue that is wanted, µs, beside what the delay wavers by itself.
+const QUEUE: u64 = 4_000;
+const MOST_WAVERING: u64 = 12_000;
 /// Samples whose lowest counts as the queue that stands.
-const STANDING: usize = 4;
-/// Rounds of cruising between two tries for more.
-const CRUISE_ROUNDS: u32 = 6;
-const LEAST_CRUISE: Duration = Duration::from_millis(150);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Startup,
-    Drain,
-    Cruise,
-    Up,
-    Down,
-}
+const STANDING: usize = 3;
+/// What the peer waits before it acknowledges, and what a queue takes to be noticed, µs.
+const SLACK: u64 = 15_000;
+/// Pace in thousandths of what is delivered.
+const STARTUP: u64 = 2_000;
+const MOST: u64 = 1_250;
+const LEAST: u64 = 500;
+/// More than this share of a round's datagrams lost while asking for more, beyond what is lost
+/// anyway: the link's queue is short. In thousandths.
+const SHORT_QUEUE_LOSS: u64 = 40;
+/// Rounds for which no more is asked for then.
+const CONTENT: u32 = 12;
 
 /// What one acknowledgement tells.
 #[derive(Debug, Clone, Copy)]
@@ -61,167 +61,214 @@ pub(super) struct Sample {
     pub app_limited: bool,
     /// One-way delay, µs; an unknown constant is part of it.
     pub delay: i64,
-    /// Round trip, without the time the acknowledgement waited.
-    pub rtt: Duration,
-    /// All bytes delivered so far.
+    /// Size of the datagram that had that delay, bytes.
+    pub size: u16,
+    /// Round trip, without the time the acknowledgement waited; smoothed.
+    pub srtt: Duration,
+    /// All bytes delivered so far, and all datagrams lost and delivered.
     pub delivered: u64,
-    /// That figure when the newest acknowledged datagram was sent.
+    pub counts: (u64, u64),
+    /// The bytes delivered when the newest acknowledged datagram was sent.
     pub delivered_before: u64,
 }
+
+/// A one-way delay, µs, and the size of the datagram that had it.
+type Delay = (i64, u16);
 
 /// One path's congestion controller.
 #[derive(Debug)]
 pub(super) struct Congestion {
-    mode: Mode,
-    since: Time,
-    rounds: u32,
+    starting: bool,
     round_ends: u64,
-    round: u32,
     rate: Windowed<u64>,
     /// The best of this round and of the one before.
-    fresh_rate: [u64; 2],
+    fresh: [u64; 2],
     /// For the end of the start: the rate that growth is measured from, and rounds without any.
     full_rate: u64,
     full_rounds: u32,
-    delay: Windowed<i64>,
-    rtt: Windowed<u64>,
-    recent: [i64; STANDING],
+    base: Windowed<Delay>,
+    recent: [Delay; STANDING],
     recent_at: usize,
+    last_delay: Option<i64>,
+    /// Mean difference of one delay from the next, in 1/16 µs.
     wavering: u64,
-    /// The queue when draining began.
-    queue_before: u64,
-    /// Whether more came in this try.
-    grew_from: u64,
+    srtt: u64,
+    /// Rounds in a row without any queue.
+    free_rounds: u32,
+    /// Rounds to go without asking for more.
+    content: u32,
+    round_counts: (u64, u64),
+    /// The longest queue of this round and of the one before.
+    round_queue: [u64; 2],
+    usual_loss: u64,
+    /// The pace when this round's datagrams were sent, and now, in thousandths.
+    gains: [u64; 2],
+    excess: Option<Excess>,
     app_limited: bool,
 }
 
+/// A queue that is longer than wanted.
+#[derive(Debug, Clone, Copy)]
+struct Excess {
+    queue: u64,
+    at: Time,
+    rounds: u32,
+    /// By how much it should have become shorter, µs.
+    expected: u64,
+}
+
 impl Congestion {
-    pub(super) fn new(now: Time) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            mode: Mode::Startup,
-            since: now,
-            rounds: 0,
+            starting: true,
             round_ends: 0,
-            round: 0,
             rate: Windowed::new(Extreme::Highest),
-            fresh_rate: [0; 2],
+            fresh: [0; 2],
             full_rate: 0,
             full_rounds: 0,
-            delay: Windowed::new(Extreme::Lowest),
-            rtt: Windowed::new(Extreme::Lowest),
-            recent: [i64::MAX; STANDING],
+            base: Windowed::new(Extreme::Lowest),
+            recent: [(0, 0); STANDING],
             recent_at: 0,
+            last_delay: None,
             wavering: 0,
-            queue_before: 0,
-            grew_from: 0,
+            srtt: FIRST_RTT,
+            free_rounds: 0,
+            content: 0,
+            round_counts: (0, 0),
+            round_queue: [0; 2],
+            usual_loss: 0,
+            gains: [1000; 2],
+            excess: None,
             app_limited: false,
         }
     }
 
-    /// Takes what an acknowledgement tells. `rttvar` is how much the round trip varies.
-    pub(super) fn on_ack(&mut self, now: Time, sample: &Sample, rttvar: Duration) {
-        self.delay.add(now, sample.delay, DELAY_MEMORY);
-        let rtt = u64::try_from(sample.rtt.as_micros()).unwrap_or(u64::MAX).max(1);
-        self.rtt.add(now, rtt, DELAY_MEMORY);
-        self.recent[self.recent_at] = sample.delay;
-        self.recent_at = (self.recent_at + 1) % STANDING;
-        self.wavering = u64::try_from(rttvar.as_micros()).unwrap_or(0).min(8_000);
+    /// Takes what an acknowledgement tells.
+    pub(super) fn on_ack(&mut self, now: Time, sample: &Sample) {
+        self.srtt = micros(sample.srtt).max(1);
         self.app_limited = sample.app_limited;
+        self.take_delay(now, sample);
+        self.round_queue[0] = self.round_queue[0].max(self.queue());
         if let Some(rate) = sample.rate
             && (!sample.app_limited || rate > self.rate())
         {
-            let memory = RATE_MEMORY.max(self.min_rtt() * RATE_MEMORY_ROUNDS);
-            self.rate.add(now, rate, memory);
-            self.fresh_rate[0] = self.fresh_rate[0].max(rate);
+            let rounds = Duration::from_micros(self.srtt) * RATE_ROUNDS;
+            self.rate.add(now, rate, rounds.max(RATE_MEMORY));
+            self.fresh[0] = self.fresh[0].max(rate);
         }
         let round_over = sample.delivered_before >= self.round_ends;
+        if self.starting {
+            self.start(round_over);
+        } else {
+            self.watch_excess(now, round_over);
+        }
         if round_over {
             self.round_ends = sample.delivered;
-            self.rounds += 1;
-            self.round = self.round.wrapping_add(1);
-        }
-        self.step(now, round_over);
-        if round_over {
-            self.fresh_rate = [0, self.fresh_rate[0]];
+            self.end_round(sample.counts);
         }
     }
 
-    fn step(&mut self, now: Time, round_over: bool) {
-        let (queue, limit) = (self.queue(), self.queue_limit());
-        match self.mode {
-            Mode::Startup => {
-                if round_over && !self.app_limited {
-                    if self.rate() * 4 >= self.full_rate * 5 {
-                        self.full_rate = self.rate();
-                        self.full_rounds = 0;
-                    } else {
-                        self.full_rounds += 1;
-                    }
-                }
-                if self.full_rounds >= 3 || (queue > 2 * limit && self.rounds >= 2) {
-                    self.enter(now, Mode::Drain);
-                }
-            }
-            Mode::Drain => {
-                if queue <= limit / 2 || self.rounds >= 4 {
-                    self.enter(now, Mode::Cruise);
-                }
-            }
-            Mode::Cruise => {
-                if queue > limit {
-                    self.follow_down(now);
-                    self.enter(now, Mode::Down);
-                } else if self.rounds >= CRUISE_ROUNDS
-                    && now.since(self.since) >= LEAST_CRUISE
-                    && !self.app_limited
-                {
-                    self.enter(now, Mode::Up);
-                }
-            }
-            Mode::Up => {
-                if queue > limit {
-                    self.enter(now, Mode::Down);
-                } else if round_over && self.rounds >= 2 {
-                    // Asks on while every round brings more.
-                    if self.rate() * 20 >= self.grew_from * 21 {
-                        self.grew_from = self.rate();
-                    } else if self.rounds >= 3 {
-                        self.enter(now, Mode::Down);
-                    }
-                }
-            }
-            Mode::Down => {
-                if queue <= limit / 2 {
-                    self.enter(now, Mode::Cruise);
-                } else if round_over && self.rounds >= 3 {
-                    if queue * 8 > self.queue_before * 7 {
-                        // Sending less has not made it shorter: it is not ours, or no queue at all
-                        // but a longer way.
-                        self.delay.reset(now, self.standing());
-                        self.enter(now, Mode::Cruise);
-                    } else {
-                        self.follow_down(now);
-                        self.enter(now, Mode::Down);
-                    }
-                }
-            }
+    fn take_delay(&mut self, now: Time, sample: &Sample) {
+        let delay = (sample.delay, sample.size);
+        self.base.add(now, delay, DELAY_MEMORY);
+        if self.last_delay.is_none() {
+            self.recent = [delay; STANDING];
+        }
+        self.recent[self.recent_at] = delay;
+        self.recent_at = (self.recent_at + 1) % STANDING;
+        let delay = self.on_way(delay);
+        if let Some(last) = self.last_delay.replace(delay) {
+            let step = last.abs_diff(delay).min(2 * MOST_WAVERING) * 16;
+            self.wavering = self.wavering - self.wavering / 16 + step / 16;
         }
     }
 
-    /// A queue stands: the rate is what is delivered now, if that is clearly less.
-    fn follow_down(&mut self, now: Time) {
-        let delivered = self.fresh_rate[0].max(self.fresh_rate[1]);
-        if delivered > 0 && delivered * 10 < self.rate() * 9 {
+    fn start(&mut self, round_over: bool) {
+        if round_over && !self.app_limited {
+            if self.rate() * 4 >= self.full_rate * 5 {
+                self.full_rate = self.rate();
+                self.full_rounds = 0;
+            } else {
+                self.full_rounds += 1;
+            }
+        }
+        if self.full_rounds >= 3 || self.queue() > 2 * self.wanted() {
+            self.starting = false;
+        }
+    }
+
+    /// Follows a link that has become slower, and takes for longer what is longer.
+    fn watch_excess(&mut self, now: Time, round_over: bool) {
+        let queue = self.queue();
+        if queue <= 2 * self.wanted() {
+            self.excess = None;
+            return;
+        }
+        let less = 1000_u64.saturating_sub(self.gains[0]);
+        let excess =
+            self.excess.get_or_insert(Excess { queue, at: now, rounds: 0, expected: 0 });
+        excess.expected += micros(now.since(excess.at)) * less / 1000;
+        excess.at = now;
+        if !round_over {
+            return;
+        }
+        excess.rounds += 1;
+        let Excess { queue: before, rounds, expected, .. } = *excess;
+        let delivered = self.fresh[0].max(self.fresh[1]);
+        if delivered > 0 && delivered < self.rate() && !self.app_limited {
             self.rate.reset(now, delivered.max(LEAST_RATE));
         }
+        if rounds < 3 || expected < 2 * self.wanted() {
+            return;
+        }
+        if queue + expected / 4 > before {
+            let lowest = self.recent.iter().copied().min_by_key(|&delay| self.on_way(delay));
+            self.base.reset(now, lowest.unwrap_or_default());
+        }
+        self.excess = None;
     }
 
-    fn enter(&mut self, now: Time, mode: Mode) {
-        self.mode = mode;
-        self.since = now;
-        self.rounds = 0;
-        self.queue_before = self.queue();
-        self.grew_from = self.rate();
+    fn end_round(&mut self, counts: (u64, u64)) {
+        self.fresh = [0, self.fresh[0]];
+        let longest = self.round_queue[0].max(self.round_queue[1]);
+        self.round_queue = [0, self.round_queue[0]];
+        let free = self.queue() < self.wanted() / 2 && !self.app_limited && !self.starting;
+        self.free_rounds = if free { self.free_rounds + 1 } else { 0 };
+        self.content = self.content.saturating_sub(1);
+        let (lost, came) = (counts.0 - self.round_counts.0.min(counts.0), counts.1 - self.round_counts.1);
+        self.round_counts = counts;
+        if came + lost >= 8 {
+            let share = lost * 1000 / (came + lost);
+            if self.gains[0] <= 1000 {
+                self.usual_loss = (self.usual_loss * 7 + share) / 8;
+            } else if share > SHORT_QUEUE_LOSS + self.usual_loss * 3 / 2
+                && longest < 2 * self.wanted()
+            {
+                self.content = CONTENT;
+                self.free_rounds = 0;
+                self.starting = false;
+            }
+        }
+        self.gains = [self.gains[1], self.gain()];
+    }
+
+    /// The pace, in thousandths of the rate.
+    fn gain(&self) -> u64 {
+        if self.starting {
+            return STARTUP;
+        }
+        let (queue, wanted) = (self.queue(), self.wanted());
+        let settle = 2 * (self.trip() + SLACK);
+        if queue > wanted {
+            return 1000_u64.saturating_sub((queue - wanted) * 1000 / settle).max(LEAST);
+        }
+        if self.content > 0 {
+            return 1000;
+        }
+        let more = (wanted - queue) * 1000 / settle;
+        // Where more and more comes without a queue, there is much more.
+        let bold = if self.free_rounds > 1 { 20 << self.free_rounds.min(4) } else { 0 };
+        (1000 + more.max(bold)).min(MOST)
     }
 
     /// The link's rate as known, bytes per second of datagrams on the wire.
@@ -229,77 +276,54 @@ impl Congestion {
         self.rate.get().map_or(0, |rate| rate.max(LEAST_RATE))
     }
 
-    /// Whether the rate was measured at all.
-    pub(super) fn knows_rate(&self) -> bool {
-        self.rate.get().is_some()
-    }
-
-    /// Whether the link was already filled once.
-    pub(super) fn is_started(&self) -> bool {
-        self.mode != Mode::Startup
-    }
-
-    fn min_rtt(&self) -> Duration {
-        self.rtt.get().map_or(FIRST_RTT, Duration::from_micros)
-    }
-
     /// Bytes per second to be sent now.
     pub(super) fn pacing_rate(&self) -> u64 {
-        let gain = match self.mode {
-            Mode::Startup => 200,
-            Mode::Drain => 60,
-            Mode::Cruise => 100,
-            Mode::Up => 125,
-            Mode::Down => 75,
-        };
-        if !self.knows_rate() {
-            let rtt = u64::try_from(self.min_rtt().as_micros()).unwrap_or(u64::MAX).max(1);
-            return FIRST_WINDOW * 1_000_000 * 2 / rtt;
-        }
-        (self.rate() * gain / 100).max(LEAST_RATE)
+        let pace = self.rate() * self.gain() / 1000;
+        if self.starting { pace.max(FIRST_WINDOW * 1_000_000 / self.srtt) } else { pace }
     }
 
     /// Bytes that may be on their way.
     pub(super) fn window(&self) -> u64 {
-        if !self.knows_rate() {
-            return FIRST_WINDOW;
-        }
-        let rtt = u64::try_from(self.min_rtt().as_micros()).unwrap_or(u64::MAX);
-        // Beside what the link holds: the queue allowed, and what the receiver has not told yet.
-        let time = rtt + 2 * self.queue_limit() + 15_000;
-        let bytes = self.rate().saturating_mul(time) / 1_000_000 + 8 * PACKET;
-        if self.mode == Mode::Startup { bytes * 2 } else { bytes }
+        let time = self.trip() + 2 * self.wanted() + SLACK;
+        let bytes = self.rate().saturating_mul(time) / 1_000_000 + 4 * PACKET;
+        if self.starting { (bytes * 2).max(FIRST_WINDOW) } else { bytes }
+    }
+
+    /// The round trip without this direction's queue, µs.
+    fn trip(&self) -> u64 {
+        self.srtt.saturating_sub(self.queue())
     }
 
     /// The standing queue of this direction, µs.
     pub(super) fn queue(&self) -> u64 {
-        let lowest = self.delay.get().unwrap_or(0);
-        u64::try_from(self.standing().saturating_sub(lowest)).unwrap_or(0)
+        let Some(base) = self.base.get() else { return 0 };
+        let lowest = self.recent.iter().map(|&delay| self.on_way(delay)).min().unwrap_or(0);
+        u64::try_from(lowest - self.on_way(base)).unwrap_or(0)
     }
 
-    fn standing(&self) -> i64 {
-        let standing = self.recent.iter().copied().min().unwrap_or(0);
-        if standing == i64::MAX { 0 } else { standing }
+    /// A delay without what the datagram's own bytes took on the line, which matters on slow ones.
+    fn on_way(&self, (delay, size): Delay) -> i64 {
+        let line = u64::from(size) * 1_000_000 / self.rate().max(LEAST_RATE);
+        delay - line as i64
     }
 
-    fn queue_limit(&self) -> u64 {
-        let packets = 5 * PACKET * 1_000_000 / (2 * self.rate().max(1));
-        QUEUE.max(packets.min(60_000)) + self.wavering
+    /// The queue that is wanted, µs.
+    fn wanted(&self) -> u64 {
+        QUEUE + (self.wavering / 8).min(MOST_WAVERING)
     }
 
     /// Called when the path was silent for a while: what was measured may be void, and sending goes
     /// on with half the rate, growing fast.
     pub(super) fn restart(&mut self, now: Time) {
-        if self.knows_rate() {
-            let half = self.rate() / 2;
-            self.rate.reset(now, half.max(LEAST_RATE));
+        let half = self.rate() / 2;
+        let (round_ends, round_counts) = (self.round_ends, self.round_counts);
+        *self = Self { round_ends, round_counts, ..Self::new() };
+        if half > 0 {
+            self.rate.reset(now, half);
         }
-        self.recent = [i64::MAX; STANDING];
-        self.delay = Windowed::new(Extreme::Lowest);
-        self.rtt = Windowed::new(Extreme::Lowest);
-        self.full_rate = 0;
-        self.full_rounds = 0;
-        self.fresh_rate = [0; 2];
-        self.enter(now, Mode::Startup);
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

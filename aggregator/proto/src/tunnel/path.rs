@@ -40,10 +40,8 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 const LEAST_SUSPENSE: Duration = Duration::from_millis(100);
 /// Answers in a row after which a path that was down is live.
 const ANSWERS_TO_RETURN: u32 = 2;
-/// The most that is sent at once, µs at the path's rate, and at least in bytes: a system call's
-/// worth.
-const BURST_TIME: u64 = 2_000;
-const BURST_LEAST: u64 = 3_000;
+/// What may be caught up with at once, µs at the path's rate: timers are late by about so much.
+const BURST_TIME: u64 = 3_000;
 
 /// Whether a path is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,7 +118,7 @@ impl Path {
             since: now,
             sent: SentLog::new(),
             receiver: Receiver::default(),
-            congestion: Congestion::new(now),
+            congestion: Congestion::new(),
             rtt: RttEstimator::default(),
             mtu: super::mtu::PathMtu::new(most),
             overhead,
@@ -148,7 +146,7 @@ impl Path {
         self.sent.lose_all(lost);
         self.overhead = overhead;
         self.mtu = super::mtu::PathMtu::new(most);
-        self.congestion = Congestion::new(now);
+        self.congestion = Congestion::new();
         self.rtt = RttEstimator::default();
         (self.delay, self.delay_in) = (None, None);
         self.last_heard = now;
@@ -189,11 +187,13 @@ impl Path {
                 rate: acked.rate,
                 app_limited: acked.app_limited,
                 delay,
-                rtt,
+                size: acked.size,
+                srtt: self.rtt.srtt().unwrap_or(rtt),
                 delivered: self.sent.delivered(),
+                counts: self.sent.counts(),
                 delivered_before: acked.delivered_before,
             };
-            self.congestion.on_ack(now, &sample, self.rtt.rttvar());
+            self.congestion.on_ack(now, &sample);
         }
         let returned = match self.liveness {
             Liveness::Live => false,
@@ -201,7 +201,7 @@ impl Path {
             Liveness::Down => self.answers >= ANSWERS_TO_RETURN,
         };
         if returned {
-            if self.liveness == Liveness::Down && self.congestion.is_started() {
+            if self.liveness == Liveness::Down {
                 self.congestion.restart(now);
             }
             self.enter(now, Liveness::Live);
@@ -221,7 +221,8 @@ impl Path {
     /// How long an answer may take.
     fn patience(&self) -> Duration {
         let Some(srtt) = self.rtt.srtt() else { return FIRST_PATIENCE };
-        let patience = srtt + 4 * self.rtt.rttvar() + ANSWER_SLACK;
+        // Time for a second question, after the first has had its time.
+        let patience = srtt + srtt.max(4 * self.rtt.rttvar()) + ANSWER_SLACK;
         patience.clamp(LEAST_PATIENCE, MOST_PATIENCE)
     }
 
@@ -236,6 +237,15 @@ impl Path {
         }
     }
 
+    /// When an answer is late enough for a second question: one lost datagram must not make the
+    /// path suspect.
+    fn doubt_at(&self) -> Option<Time> {
+        let asked = self.sent.oldest()?.max(self.last_answer);
+        let srtt = self.rtt.srtt()?;
+        (self.liveness == Liveness::Live && self.last_probe <= asked)
+            .then(|| asked + srtt + ANSWER_SLACK / 2)
+    }
+
     fn probe_at(&self, active: bool) -> Option<Time> {
         if self.standing == Standing::Off {
             return None;
@@ -245,8 +255,11 @@ impl Path {
         }
         let every = match self.liveness {
             // Heard from and answered lately: no doubt. The peer's probes are answered in any case.
-            Liveness::Live if active => ACTIVE_PROBE,
-            Liveness::Live => return None,
+            Liveness::Live if active => {
+                let regular = self.last_probe + ACTIVE_PROBE;
+                return Some(self.doubt_at().map_or(regular, |at| at.min(regular)));
+            }
+            Liveness::Live => return self.doubt_at(),
             Liveness::Suspect => SUSPECT_PROBE,
             Liveness::Down if !self.heard_ever && !active => DOWN_PROBE_LATE,
             Liveness::Down => DOWN_PROBE,
@@ -328,7 +341,7 @@ impl Path {
         if earned == 0 {
             return;
         }
-        let most = (rate * BURST_TIME / 1_000_000).max(BURST_LEAST);
+        let most = (rate * BURST_TIME / 1_000_000).max(1);
         self.credit = (self.credit + i64::try_from(earned).unwrap_or(i64::MAX))
             .min(i64::try_from(most).unwrap_or(i64::MAX));
         self.credit_at = now;

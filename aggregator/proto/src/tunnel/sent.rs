@@ -25,6 +25,8 @@ struct Sent {
     size: u16,
     items: u16,
     app_limited: bool,
+    /// Its loss says nothing of the path.
+    is_trial: bool,
     /// Where its items begin, counted from the first ever.
     items_from: u64,
     /// Of the path, when this was sent: bytes delivered, when the receiver had them (its clock),
@@ -37,8 +39,8 @@ struct Sent {
 /// What an acknowledgement brought.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Acked {
-    /// Bytes newly acknowledged, as on the wire.
-    pub bytes: u64,
+    /// Size of the newest of them, as on the wire.
+    pub size: u16,
     /// When the newest of them was sent.
     pub sent_at: Time,
     /// Bytes per second over the time that datagram was on its way.
@@ -66,7 +68,9 @@ pub(super) struct SentLog<I> {
     delivered: u64,
     delivered_at: i64,
     stretch_from: Time,
+    /// Datagrams lost, and acknowledged.
     lost: u64,
+    came: u64,
     /// Until this many bytes are delivered, samples come from a time of too little to send.
     app_limited_until: u64,
     largest_acked: Option<u64>,
@@ -88,6 +92,7 @@ impl<I: Copy> SentLog<I> {
             delivered_at: 0,
             stretch_from: Time::ZERO,
             lost: 0,
+            came: 0,
             app_limited_until: 0,
             largest_acked: None,
             reordering: 3,
@@ -110,8 +115,20 @@ impl<I: Copy> SentLog<I> {
         self.delivered
     }
 
+    /// Datagrams lost and acknowledged, ever.
+    pub(super) const fn counts(&self) -> (u64, u64) {
+        (self.lost, self.came)
+    }
+
     /// Notes a datagram; `size` 0 for one that is never acknowledged by itself.
-    pub(super) fn push(&mut self, now: Time, size: u16, items: impl IntoIterator<Item = I>) {
+    /// `is_trial`: it may well be too large for the path.
+    pub(super) fn push(
+        &mut self,
+        now: Time,
+        size: u16,
+        is_trial: bool,
+        items: impl IntoIterator<Item = I>,
+    ) {
         if self.in_flight == 0 {
             self.stretch_from = now;
         }
@@ -124,6 +141,7 @@ impl<I: Copy> SentLog<I> {
             fate: if size == 0 { Fate::Acked } else { Fate::InFlight },
             size,
             items: count,
+            is_trial,
             items_from: self.items_base + before as u64,
             app_limited: self.delivered < self.app_limited_until,
             delivered: self.delivered,
@@ -144,7 +162,7 @@ impl<I: Copy> SentLog<I> {
             return None;
         }
         let from = (self.first_in_flight.max(self.base) - self.base) as usize;
-        self.log.range(from..).find(|sent| sent.fate == Fate::InFlight).map(|sent| sent.at)
+        self.log.range(from..).find(|sent| sent.fate == Fate::InFlight && !sent.is_trial).map(|sent| sent.at)
     }
 
     /// The full number of which `low` is the low half, near those that were sent.
@@ -186,6 +204,7 @@ impl<I: Copy> SentLog<I> {
                     }
                 }
                 sent.fate = Fate::Acked;
+                self.came += 1;
                 bytes += u64::from(sent.size);
                 if newest.is_none_or(|(n, _)| number > n) {
                     newest = Some((number, *sent));
@@ -216,7 +235,7 @@ impl<I: Copy> SentLog<I> {
         self.largest_acked = Some(self.largest_acked.map_or(largest, |l| l.max(largest)));
         self.shrink(now);
         Some(Acked {
-            bytes,
+            size: sent.size,
             sent_at: sent.at,
             rate,
             app_limited: sent.app_limited,
