@@ -12,7 +12,7 @@ mod render;
 mod vps_tunnel;
 
 pub use lan_tunnel::{LanTunnel, MARK, TunnelEnd};
-pub use nft::{FirewallError, is_present, remove};
+pub use nft::{FirewallError, dropping_forward_chains, is_present, remove};
 pub use ports::{PortForward, Transport};
 pub use render::Redirect;
 pub use vps_tunnel::{Outside, VpsTunnel};

@@ -89,6 +89,34 @@ pub async fn is_present(table: &str) -> Result<bool, FirewallError> {
     Ok(run(&["-t", "list", "table", "inet", table], "").await?.status.success())
 }
 
+/// Chains of others that drop forwarded packets unless a rule of theirs says otherwise, as
+/// `ip filter FORWARD`. What we accept they drop all the same: a container engine's or a
+/// firewall front end's must be told of the tunnel's device by who owns it.
+///
+/// # Errors
+/// When nft is missing or refuses.
+pub async fn dropping_forward_chains() -> Result<Vec<String>, FirewallError> {
+    let output = run(&["list", "chains"], "").await?;
+    succeeded(&output)?;
+    Ok(dropping(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn dropping(chains: &str) -> Vec<String> {
+    let (mut table, mut chain) = ("", "");
+    let mut found = Vec::new();
+    for line in chains.lines().map(str::trim) {
+        let name = |prefix: &str| line.strip_prefix(prefix)?.strip_suffix('{').map(str::trim);
+        if let Some(name) = name("table ") {
+            table = name;
+        } else if let Some(name) = name("chain ") {
+            chain = name;
+        } else if line.contains(" hook forward ") && line.contains("policy drop") {
+            found.push(format!("{table} {chain}"));
+        }
+    }
+    found
+}
+
 fn succeeded(output: &Output) -> Result<(), FirewallError> {
     if output.status.success() {
         return Ok(());
@@ -103,7 +131,7 @@ async fn run(arguments: &[&str], input: &str) -> Result<Output, FirewallError> {
         // Its words are looked at.
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -118,5 +146,32 @@ async fn run(arguments: &[&str], input: &str) -> Result<Output, FirewallError> {
     match tokio::time::timeout(TIMEOUT, child.wait_with_output()).await {
         Ok(output) => output.map_err(FirewallError::Run),
         Err(_) => Err(FirewallError::Stuck),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_that_drop_are_named() {
+        let shown = "table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+	chain DOCKER-USER {
+	}
+}
+table inet mine {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+	}
+}
+";
+        assert_eq!(dropping(shown), ["ip filter FORWARD"]);
+        assert!(dropping("").is_empty());
     }
 }

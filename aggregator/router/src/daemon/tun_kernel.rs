@@ -49,8 +49,9 @@ pub fn plan(
         firewall: LanTunnel {
             devices: lan.to_vec(),
             tcp: globals.tcp == TcpMode::Packet,
-            ipv4: egress.ipv4,
-            ipv6: egress.ipv6,
+            // Refused is refused, whatever the server could reach if it were there.
+            ipv4: egress.ipv4 || up.is_none(),
+            ipv6: egress.ipv6 || up.is_none(),
             bypass_v4,
             bypass_v6,
             end: up.map(end),
@@ -186,6 +187,7 @@ mod tests {
         let block = Globals { when_server_down: WhenServerDown::Block, ..Globals::default() };
         let plan = plan_of(&block, None).unwrap();
         assert!(plan.block && plan.firewall.end.is_none());
+        assert!(plan.firewall.ipv4 && plan.firewall.ipv6);
         assert!(plan_of(&block, Some(&up())).unwrap().block, "no leak while it goes down");
         let off = Globals { enabled: false, ..block };
         assert_eq!(plan_of(&off, Some(&up())), None);

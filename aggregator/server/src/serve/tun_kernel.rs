@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
-use wanbond_linux::firewall::{Outside, PortForward, Transport, VpsTunnel};
+use wanbond_linux::firewall::{self, Outside, PortForward, Transport, VpsTunnel};
 use wanbond_linux::netstate::{Netlink, NetlinkError};
 use wanbond_linux::owned::{Journal, Owner};
 use wanbond_linux::special::is_special;
@@ -156,6 +156,14 @@ impl TunnelKernel {
         let mut network = self.netlink.changes();
         let (v4, v6) = sources.inner.server();
         info!(%v4, %v6, mtu = sources.mtu, "tunnel");
+        for chain in firewall::dropping_forward_chains().await.unwrap_or_default() {
+            // Whether a rule of it lets them through can't be told from here.
+            info!(
+                chain,
+                "another firewall drops forwarded packets unless told otherwise: have it accept \
+                 what comes in or goes out by {DEVICE}"
+            );
+        }
         loop {
             sources.config.mark_unchanged();
             routers.mark_unchanged();
