@@ -168,7 +168,13 @@ impl TunnelSealer {
     /// and tag. `false`, and nothing sealed, for a number that is not above the path's last: a
     /// nonce must never be used twice.
     #[must_use]
-    pub fn seal(&mut self, path: PathId, number: u64, datagram: &mut [u8], tag: &mut [u8; TAG_LEN]) -> bool {
+    pub fn seal(
+        &mut self,
+        path: PathId,
+        number: u64,
+        datagram: &mut [u8],
+        tag: &mut [u8; TAG_LEN],
+    ) -> bool {
         let next = &mut self.next[usize::from(path.0)];
         if number < *next || number >> COUNTER_BITS != 0 {
             return false;

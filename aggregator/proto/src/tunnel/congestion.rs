@@ -205,8 +205,7 @@ impl Congestion {
             return;
         }
         let less = 1000_u64.saturating_sub(self.gains[0]);
-        let excess =
-            self.excess.get_or_insert(Excess { queue, at: now, rounds: 0, expected: 0 });
+        let excess = self.excess.get_or_insert(Excess { queue, at: now, rounds: 0, expected: 0 });
         excess.expected += micros(now.since(excess.at)) * less / 1000;
         excess.at = now;
         if !round_over {
@@ -235,7 +234,8 @@ impl Congestion {
         let free = self.queue() < self.wanted() / 2 && !self.app_limited && !self.starting;
         self.free_rounds = if free { self.free_rounds + 1 } else { 0 };
         self.content = self.content.saturating_sub(1);
-        let (lost, came) = (counts.0 - self.round_counts.0.min(counts.0), counts.1 - self.round_counts.1);
+        let (lost, came) =
+            (counts.0 - self.round_counts.0.min(counts.0), counts.1 - self.round_counts.1);
         self.round_counts = counts;
         if came + lost >= 8 {
             let share = lost * 1000 / (came + lost);
@@ -279,7 +279,7 @@ impl Congestion {
     /// Bytes per second to be sent now.
     pub(super) fn pacing_rate(&self) -> u64 {
         let pace = self.rate() * self.gain() / 1000;
-        if self.starting { pace.max(FIRST_WINDOW * 1_000_000 / self.srtt) } else { pace }
+        if self.starting { pace.max(FIRST_WINDOW * 2_000_000 / self.srtt) } else { pace }
     }
 
     /// Bytes that may be on their way.

@@ -86,6 +86,18 @@ impl TunnelConfig {
             seed,
         }
     }
+
+    /// For a server: bounds for one of its routers, which a fast one may reach.
+    #[must_use]
+    pub fn large(seed: u64) -> Self {
+        Self {
+            queue: 16 << 20,
+            repair: 16 << 20,
+            reorder: 16 << 20,
+            streams: StreamLimits::SERVER,
+            seed,
+        }
+    }
 }
 
 /// A datagram to be sealed and sent.
@@ -231,6 +243,12 @@ impl Tunnel {
         self.paths.iter().any(|path| path.id == id)
     }
 
+    /// Whether any path answers.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.paths.iter().any(Path::is_usable)
+    }
+
     /// What a path is to be used for; the peer follows.
     pub fn set_standing(&mut self, now: Time, id: PathId, standing: Standing) {
         self.now = now;
@@ -315,6 +333,9 @@ impl Tunnel {
         let Some(index) = self.paths.iter().position(|known| known.id == path) else {
             return Ok(());
         };
+        if let Some(srtt) = self.paths[index].rtt.srtt() {
+            self.streams.tune(now, srtt);
+        }
         let (stamp, mut rest) = body.split_first_chunk().ok_or(FrameError::Malformed)?;
         let stamp = u32::from_be_bytes(*stamp);
         let mut wants_ack = false;
@@ -396,7 +417,7 @@ impl Tunnel {
         let count = path.sent.find_lost(now, |item| lost.push(item));
         let size_probes = lost.iter().filter(|item| matches!(item, Item::Size(_))).count();
         path.mtu.count(false, count.saturating_sub(u32::try_from(size_probes).unwrap_or(0)));
-        let (id, srtt) = (path.id, path.rtt.srtt());
+        let id = path.id;
         for item in items.drain(..) {
             match item {
                 Item::Packet(key) => {
@@ -416,9 +437,6 @@ impl Tunnel {
         self.items = items;
         self.lost = lost;
         self.take_lost(now);
-        if let (Some(_), Some(srtt)) = (acked, srtt) {
-            self.streams.tune(now, srtt);
-        }
         if returned {
             self.status.change();
             self.events.push_back(TunnelEvent::Path(id, Liveness::Live));

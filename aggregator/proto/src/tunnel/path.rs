@@ -141,6 +141,11 @@ impl Path {
         self.liveness == Liveness::Live && self.standing != Standing::Off
     }
 
+    /// Whether it answered once and does not any more.
+    pub(super) fn is_known_down(&self) -> bool {
+        self.liveness == Liveness::Down && self.rtt.srtt().is_some()
+    }
+
     /// The network under the path is another: what was measured is void. Numbers go on.
     pub(super) fn reset(&mut self, now: Time, overhead: u16, most: u16, lost: impl FnMut(Item)) {
         self.sent.lose_all(lost);

@@ -162,7 +162,10 @@ impl<I: Copy> SentLog<I> {
             return None;
         }
         let from = (self.first_in_flight.max(self.base) - self.base) as usize;
-        self.log.range(from..).find(|sent| sent.fate == Fate::InFlight && !sent.is_trial).map(|sent| sent.at)
+        self.log
+            .range(from..)
+            .find(|sent| sent.fate == Fate::InFlight && !sent.is_trial)
+            .map(|sent| sent.at)
     }
 
     /// The full number of which `low` is the low half, near those that were sent.

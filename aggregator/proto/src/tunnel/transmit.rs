@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::path::{Item, Liveness, Path, Standing};
+use super::path::{Item, Path, Standing};
 use super::queue::Taken;
 use super::schedule::Order;
+use super::stream::Streams;
 use super::wire::{self, PACKET_HEAD, PacketFlags, PacketFrame, Part};
 use super::{Transmit, Tunnel, recycle};
 use crate::Time;
@@ -14,8 +15,6 @@ use crate::datagram::{HEADER_LEN, OVERHEAD};
 const SMALL_ACK: usize = 32;
 /// An acknowledgement due within this time goes along.
 const ACK_AHEAD: Duration = Duration::from_millis(1);
-/// A stream frame of fewer bytes is not begun at a datagram's end.
-const LEAST_STREAM_ROOM: usize = 64;
 /// Duplicates of small flows: at most this many bytes a second, and this share of the second path.
 const DUPLICATE_RATE: u64 = 64_000;
 const DUPLICATE_SHARE: u64 = 6;
@@ -101,7 +100,7 @@ impl Tunnel {
             }
         }
         for index in 0..self.paths.len() {
-            if let Some(transmit) = self.send_control(now, &order, index, out) {
+            if let Some(transmit) = self.send_control(now, index, out) {
                 return Some(transmit);
             }
         }
@@ -162,7 +161,8 @@ impl Tunnel {
         let number = path.sent.next_number();
         let wire = out.len() - draft.body + OVERHEAD + usize::from(path.overhead);
         let wire = u16::try_from(wire).unwrap_or(u16::MAX);
-        path.sent.push(now, if draft.wants_ack { wire } else { 0 }, self.items.drain(..));
+        let size = if draft.wants_ack { wire } else { 0 };
+        path.sent.push(now, size, probe, self.items.drain(..));
         path.spend(now, u64::from(wire));
         if draft.wants_ack {
             path.probed(now);
@@ -180,7 +180,7 @@ impl Tunnel {
     ) -> Option<Transmit> {
         let mut draft = self.begin(now, index, self.paths[index].mtu.size(), out);
         let empty = out.len();
-        self.write_status(order, index, &mut draft, out);
+        self.write_status(index, &mut draft, out);
         let path = &mut self.paths[index];
         let ack_due = path.receiver.due().is_some_and(|due| due <= now + ACK_AHEAD);
         let ack_room = if ack_due { SMALL_ACK } else { 0 };
@@ -215,7 +215,7 @@ impl Tunnel {
         let streams = order.is_bulk(at);
         loop {
             let room = draft.room(out);
-            let has_streams = streams && room >= LEAST_STREAM_ROOM && self.streams.has_pending();
+            let has_streams = streams && room >= Streams::LEAST_ROOM && self.streams.has_pending();
             let packets_first = self.streams_turn <= 0 || !has_streams;
             if packets_first && self.write_packet(now, order, at, index, draft, out) {
                 if has_streams {
@@ -390,18 +390,12 @@ impl Tunnel {
     }
 
     /// Acknowledgements, probes, tries of a larger size.
-    fn send_control(
-        &mut self,
-        now: Time,
-        order: &Order,
-        index: usize,
-        out: &mut Vec<u8>,
-    ) -> Option<Transmit> {
+    fn send_control(&mut self, now: Time, index: usize, out: &mut Vec<u8>) -> Option<Transmit> {
         let active = self.is_active(now);
         let path = &mut self.paths[index];
         let ack = path.receiver.due().is_some_and(|due| due <= now);
         let probe = path.wants_probe(now, active);
-        let status = self.status.is_due() && order.best() == Some(index);
+        let status = self.status.is_due() && self.tells_status() == Some(index);
         let path = &mut self.paths[index];
         let size = if active && path.is_usable() && path.may_send(now) {
             path.mtu.to_try(now)
@@ -412,7 +406,9 @@ impl Tunnel {
             return None;
         }
         let mut draft = self.begin(now, index, size.unwrap_or(super::LEAST_DATAGRAM), out);
-        self.write_status(order, index, &mut draft, out);
+        if size.is_none() {
+            self.write_status(index, &mut draft, out);
+        }
         let path = &mut self.paths[index];
         if ack || (probe && path.receiver.has_news()) {
             let room = draft.room(out).min(200);
@@ -430,9 +426,15 @@ impl Tunnel {
         Some(self.finish(now, index, &draft, out, size.is_some()))
     }
 
-    fn write_status(&mut self, order: &Order, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
-        // Over the best path, or over any while there is none.
-        let here = order.best().is_none_or(|best| best == index);
+    /// The path that the status goes over: what the peer thinks of it does not matter, as that may
+    /// be what the status changes.
+    fn tells_status(&self) -> Option<usize> {
+        self.paths.iter().position(Path::is_usable)
+    }
+
+    fn write_status(&mut self, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
+        // Over any path while none answers.
+        let here = self.tells_status().is_none_or(|teller| teller == index);
         if !self.status.is_due() || !here || draft.room(out) < wire::STATUS_LEN {
             return;
         }
@@ -440,8 +442,7 @@ impl Tunnel {
             let number = |path: &Path| 1u16 << path.id.number();
             self.paths.iter().filter(|path| wanted(path)).map(number).fold(0, |a, b| a | b)
         };
-        let unusable =
-            bits(|path| path.standing == Standing::Off || path.liveness == Liveness::Down);
+        let unusable = bits(|path| path.standing == Standing::Off || path.is_known_down());
         let spare = bits(|path| path.standing == Standing::Spare);
         out.push(wire::STATUS);
         for word in [self.status.serial, unusable, spare] {

@@ -8,4 +8,5 @@ mod lanes;
 mod notices;
 mod sessions;
 mod support;
+mod tunnel;
 mod vectors;
