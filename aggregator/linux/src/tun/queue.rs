@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -114,7 +113,12 @@ impl TunQueue {
     ) -> io::Result<Received> {
         let skip = if self.offloads.header { PAD } else { PAD + VnetHeader::LEN };
         let room = &mut buffer.0[skip..];
-        let length = self.file.try_io(Interest::READABLE, |mut file| file.read(&mut *room))?;
+        let mut read = |interest| self.file.try_io(interest, |mut file| file.read(&mut *room));
+        // One after the other: Tokio takes both together for neither.
+        let length = match read(Interest::READABLE) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR)?,
+            result => result?,
+        };
         let read = &mut room[..length];
         if !self.offloads.header {
             return Ok(received(read.len(), segment(VnetHeader::default(), read, sink)));
@@ -126,22 +130,15 @@ impl TunQueue {
         Ok(received(packet.len(), count))
     }
 
-    /// Waits until there is something to read.
+    /// Waits until there is something to read, or the device is gone, of which a read will tell.
     ///
     /// # Errors
     /// If the runtime is shutting down.
     pub async fn readable(&self) -> io::Result<()> {
-        // Cleared by a read that finds nothing.
-        self.file.readable().await?.retain_ready();
+        // That a device is gone shows as an error alone. Both are cleared by a read that finds
+        // nothing.
+        self.file.ready(Interest::READABLE | Interest::ERROR).await?.retain_ready();
         Ok(())
-    }
-
-    /// As [`Self::readable`], for futures written by hand. Only the last task that asked is woken.
-    ///
-    /// # Errors
-    /// If the runtime is shutting down.
-    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.file.poll_read_ready(context).map_ok(|mut guard| guard.retain_ready())
     }
 
     /// Gives packets to the kernel, in as few system calls as it allows: packets of one flow that

@@ -181,7 +181,7 @@ fn what_makes_no_sense() {
     assert_eq!(cut_up(Gso::Tcp4, 0, &packet), Err(SegmentError::ZeroSize));
     assert_eq!(cut_up(Gso::Tcp6, 3, &packet), Err(SegmentError::Headers(Gso::Tcp6)));
     assert_eq!(cut_up(Gso::Udp, 3, &packet), Err(SegmentError::Headers(Gso::Udp)));
-    let mut fragment = packet.clone();
+    let mut fragment = packet;
     fragment[6] = 0x20;
     assert_eq!(cut_up(Gso::Tcp4, 3, &fragment), Err(SegmentError::Headers(Gso::Tcp4)));
     // Without payload it is a packet all the same.
