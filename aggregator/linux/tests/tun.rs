@@ -35,18 +35,19 @@ async fn pump(from: Arc<TunQueue>, to: Arc<TunQueue>, counts: Arc<Counts>) {
     let mut bytes = Vec::new();
     let mut ends = Vec::new();
     loop {
-        from.readable().await.unwrap();
         bytes.clear();
         ends.clear();
+        let mut take = |packet: &[u8]| {
+            assert!(packet.len() <= MTU as usize, "{} bytes", packet.len());
+            bytes.extend_from_slice(packet);
+            ends.push(bytes.len());
+        };
+        let mut received = from.recv(&mut buffer, &mut take).await;
         for _ in 0..16 {
-            let received = from.try_recv(&mut buffer, |packet| {
-                assert!(packet.len() <= MTU as usize, "{} bytes", packet.len());
-                bytes.extend_from_slice(packet);
-                ends.push(bytes.len());
-            });
-            let Ok(received) = received else { break };
-            assert_eq!(received.dropped, None);
+            let Ok(this) = received else { break };
+            assert_eq!(this.dropped, None);
             counts.reads.fetch_add(1, Relaxed);
+            received = from.try_recv(&mut buffer, &mut take);
         }
         let mut begin = 0;
         let sent = to.send(ends.iter().map(|end| {

@@ -85,17 +85,21 @@ impl TunQueue {
     /// resolved, it loses nothing.
     ///
     /// # Errors
-    /// As [`Self::try_recv`], but that it waits instead.
+    /// The device has been removed, and has to be opened again.
     pub async fn recv(
         &self,
         buffer: &mut RecvBuffer,
         mut sink: impl FnMut(&[u8]),
     ) -> io::Result<Received> {
         loop {
-            self.readable().await?;
+            // That a device is gone shows as an error alone; so does that it is not up yet.
+            let mut ready = self.file.ready(Interest::READABLE | Interest::ERROR).await?;
             match self.try_recv(buffer, &mut sink) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                result => {
+                    ready.retain_ready();
+                    return result;
+                }
             }
         }
     }
@@ -113,12 +117,7 @@ impl TunQueue {
     ) -> io::Result<Received> {
         let skip = if self.offloads.header { PAD } else { PAD + VnetHeader::LEN };
         let room = &mut buffer.0[skip..];
-        let mut read = |interest| self.file.try_io(interest, |mut file| file.read(&mut *room));
-        // One after the other: Tokio takes both together for neither.
-        let length = match read(Interest::READABLE) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR)?,
-            result => result?,
-        };
+        let length = self.file.get_ref().read(&mut *room)?;
         let read = &mut room[..length];
         if !self.offloads.header {
             return Ok(received(read.len(), segment(VnetHeader::default(), read, sink)));
@@ -128,17 +127,6 @@ impl TunQueue {
         };
         let count = VnetHeader::decode(header).and_then(|header| segment(header, packet, sink));
         Ok(received(packet.len(), count))
-    }
-
-    /// Waits until there is something to read, or the device is gone, of which a read will tell.
-    ///
-    /// # Errors
-    /// If the runtime is shutting down.
-    pub async fn readable(&self) -> io::Result<()> {
-        // That a device is gone shows as an error alone. Both are cleared by a read that finds
-        // nothing.
-        self.file.ready(Interest::READABLE | Interest::ERROR).await?.retain_ready();
-        Ok(())
     }
 
     /// Gives packets to the kernel, in as few system calls as it allows: packets of one flow that

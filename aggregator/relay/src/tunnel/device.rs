@@ -51,12 +51,10 @@ pub async fn read_packets(queue: &TunQueue, mut each: impl FnMut(&PacketBatch)) 
     let mut buffer = RecvBuffer::new();
     let mut batch = PacketBatch::default();
     loop {
-        if queue.readable().await.is_err() {
-            return;
-        }
         batch.clear();
-        while batch.bytes.len() < BATCH {
-            match queue.try_recv(&mut buffer, |packet| batch.push(packet)) {
+        let mut received = queue.recv(&mut buffer, |packet| batch.push(packet)).await;
+        loop {
+            match received {
                 Ok(received) => {
                     if let Some(error) = received.dropped {
                         debug!(%error, "packet from the tunnel device dropped");
@@ -68,6 +66,10 @@ pub async fn read_packets(queue: &TunQueue, mut each: impl FnMut(&PacketBatch)) 
                     return;
                 }
             }
+            if batch.bytes.len() >= BATCH {
+                break;
+            }
+            received = queue.try_recv(&mut buffer, |packet| batch.push(packet));
         }
         if !batch.ends.is_empty() {
             each(&batch);
