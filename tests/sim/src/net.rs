@@ -132,7 +132,7 @@ impl Net {
         protocol: Protocol,
         head: &[u8],
         length: usize,
-    ) {
+    ) -> u32 {
         let serial = self.ledger.next_serial(flow, side);
         let end = &mut self.ends[side.index()];
         let mut packet = end.tunnel.buffer();
@@ -142,6 +142,7 @@ impl Net {
         self.ledger.sent(now, flow, side, &packet);
         let at = end.clock(now);
         end.tunnel.handle_packet(at, packet);
+        serial
     }
 }
 

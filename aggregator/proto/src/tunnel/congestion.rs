@@ -297,8 +297,10 @@ impl Congestion {
     /// The standing queue of this direction, µs.
     pub(super) fn queue(&self) -> u64 {
         let Some(base) = self.base.get() else { return 0 };
-        let lowest = self.recent.iter().map(|&delay| self.on_way(delay)).min().unwrap_or(0);
-        u64::try_from(lowest - self.on_way(base)).unwrap_or(0)
+        // By whichever way of comparing it is shorter: while the rate is not known well, taking too
+        // much off the base for its size would make a queue out of nothing.
+        let queue = |delay: &Delay| (delay.0 - base.0).min(self.on_way(*delay) - self.on_way(base));
+        u64::try_from(self.recent.iter().map(queue).min().unwrap_or(0)).unwrap_or(0)
     }
 
     /// A delay without what the datagram's own bytes took on the line, which matters on slow ones.

@@ -181,18 +181,17 @@ impl Path {
     ) -> bool {
         self.last_answer = now;
         self.answers += 1;
-        if acked.is_largest {
-            let whole = now.since(acked.sent_at);
+        if let Some((sent_at, size)) = acked.timed {
+            let whole = now.since(sent_at);
             let rtt = whole.saturating_sub(Duration::from_micros(waited));
             self.rtt.sample(rtt.max(Duration::from_micros(1)));
-            let delay =
-                received_at.wrapping_sub(i64::try_from(acked.sent_at.as_micros()).unwrap_or(0));
+            let delay = received_at.wrapping_sub(i64::try_from(sent_at.as_micros()).unwrap_or(0));
             smooth(&mut self.delay, delay);
             let sample = Sample {
                 rate: acked.rate,
                 app_limited: acked.app_limited,
                 delay,
-                size: acked.size,
+                size,
                 srtt: self.rtt.srtt().unwrap_or(rtt),
                 delivered: self.sent.delivered(),
                 counts: self.sent.counts(),

@@ -14,6 +14,8 @@ const QUANTUM: i32 = 1514;
 /// How long packets of a flow may wait on end. RFC 8289 has 5 ms; more here, since a flow over
 /// unlike paths needs some to fill both, and no other flow waits behind it.
 const TARGET: Duration = Duration::from_millis(25);
+/// … and as long as the paths need for so many bytes: on slow paths, few packets are no queue.
+const TARGET_BYTES: u64 = 6000;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A flow's rate is counted in spans of this length.
 const SPAN: Duration = Duration::from_millis(250);
@@ -131,6 +133,7 @@ pub(super) struct EntryQueue {
     old: VecDeque<u16>,
     bytes: usize,
     limit: usize,
+    target: Duration,
     /// Packets dropped or marked to keep queues short.
     pub dropped: u64,
     pub marked: u64,
@@ -145,9 +148,15 @@ impl EntryQueue {
             old: VecDeque::new(),
             bytes: 0,
             limit,
+            target: TARGET,
             dropped: 0,
             marked: 0,
         }
+    }
+
+    /// Tells the rate of all paths together, bytes per second.
+    pub(super) fn set_rate(&mut self, rate: u64) {
+        self.target = TARGET + Duration::from_micros(TARGET_BYTES * 1_000_000 / rate.max(10_000));
     }
 
     /// Bytes that wait.
@@ -334,8 +343,9 @@ impl EntryQueue {
     }
 
     fn is_late(&mut self, now: Time, slot: u16, waiting: &Waiting) -> bool {
+        let target = self.target;
         let flow = self.flow(slot);
-        if now.since(waiting.at) < TARGET || flow.bytes <= QUANTUM as usize {
+        if now.since(waiting.at) < target || flow.bytes <= QUANTUM as usize {
             flow.first_above = None;
             return false;
         }

@@ -15,6 +15,8 @@ use crate::Time;
 /// packets a second (a gigabit), enough for paths whose delays differ by 200 ms.
 const WINDOW: u64 = 16_384;
 const WORDS: usize = (WINDOW / 64) as usize;
+/// Packets of one flow that half have come.
+const HALVES: usize = 32;
 
 /// What one path has delivered, as seen by the receiver.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +53,8 @@ struct Slot {
     seen: [u64; WORDS],
     /// Known to be lost since.
     lost_at: Option<Time>,
-    /// The first half of a packet, or the second.
-    half: Option<(u64, Part, Vec<u8>)>,
+    /// Halves of packets, first or second, whose other half has not come.
+    halves: VecDeque<(u64, Part, Vec<u8>)>,
     listed: bool,
 }
 
@@ -100,7 +102,7 @@ impl Reorder {
                 held: VecDeque::new(),
                 seen: [0; WORDS],
                 lost_at: None,
-                half: None,
+                halves: VecDeque::new(),
                 listed: false,
             })
         });
@@ -270,25 +272,25 @@ impl Slot {
         if self.is_seen(sequence) {
             return Joined::Duplicate;
         }
-        match self.half.take() {
-            Some((of, part, bytes)) if of == sequence && part != frame.flags.part => {
-                let mut packet = buffer();
-                let (first, second) = if part == Part::First {
-                    (bytes.as_slice(), frame.bytes)
-                } else {
-                    (frame.bytes, bytes.as_slice())
-                };
-                packet.extend_from_slice(first);
-                packet.extend_from_slice(second);
-                Joined::Whole(packet)
+        let mut packet = buffer();
+        let other = self
+            .halves
+            .iter()
+            .position(|&(of, part, _)| of == sequence && part != frame.flags.part)
+            .and_then(|at| self.halves.remove(at));
+        let Some((_, part, bytes)) = other else {
+            if self.halves.len() >= HALVES {
+                self.halves.pop_front();
             }
-            _ => {
-                let mut bytes = buffer();
-                bytes.extend_from_slice(frame.bytes);
-                self.half = Some((sequence, frame.flags.part, bytes));
-                Joined::Half
-            }
-        }
+            packet.extend_from_slice(frame.bytes);
+            self.halves.push_back((sequence, frame.flags.part, packet));
+            return Joined::Half;
+        };
+        let (first, second) =
+            if part == Part::First { (&bytes[..], frame.bytes) } else { (frame.bytes, &bytes[..]) };
+        packet.extend_from_slice(first);
+        packet.extend_from_slice(second);
+        Joined::Whole(packet)
     }
 
     /// Delivers what follows without a gap. Bytes no longer held.

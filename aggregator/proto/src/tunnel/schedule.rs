@@ -26,6 +26,8 @@ pub(super) struct Order {
     bulk: [bool; MAX_PATHS],
     len: usize,
     best_rate: u64,
+    /// Of all paths together, bytes per second.
+    pub rate: u64,
 }
 
 impl Order {
@@ -37,6 +39,7 @@ impl Order {
             bulk: [false; MAX_PATHS],
             len: 0,
             best_rate: 0,
+            rate: 0,
         };
         let is_spare =
             |path: &Path| path.standing == Standing::Spare || spare & (1 << path.id.number()) != 0;
@@ -51,6 +54,7 @@ impl Order {
             order.len += 1;
             total += path.congestion.rate();
         }
+        order.rate = total;
         let arrival = |index: u8| paths[usize::from(index)].arrival();
         order.indexes[..order.len].sort_unstable_by_key(|&index| arrival(index));
         let Some(&best) = order.indexes[..order.len].first() else { return order };

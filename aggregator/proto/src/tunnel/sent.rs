@@ -14,6 +14,8 @@ const LEAST_INTERVAL: u64 = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     InFlight,
+    /// It carries nothing that wants an answer, but an acknowledgement may tell when it came.
+    Silent,
     Acked,
     Lost,
 }
@@ -39,18 +41,12 @@ struct Sent {
 /// What an acknowledgement brought.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Acked {
-    /// Size of the newest of them, as on the wire.
-    pub size: u16,
-    /// When the newest of them was sent.
-    pub sent_at: Time,
-    /// Bytes per second over the time that datagram was on its way.
+    /// When the largest was sent, and its size on the wire, if that one's times are news.
+    pub timed: Option<(Time, u16)>,
+    /// Bytes per second over the time that the newest counted one was on its way.
     pub rate: Option<u64>,
     pub app_limited: bool,
     pub delivered_before: u64,
-    /// The acknowledgement's largest is among the new ones: its times say something.
-    pub is_largest: bool,
-    /// A datagram had been taken for lost.
-    pub spurious: bool,
 }
 
 /// Datagrams in flight on one path, with the items `I` they carried.
@@ -120,12 +116,13 @@ impl<I: Copy> SentLog<I> {
         (self.lost, self.came)
     }
 
-    /// Notes a datagram; `size` 0 for one that is never acknowledged by itself.
-    /// `is_trial`: it may well be too large for the path.
+    /// Notes a datagram of `size` bytes on the wire. If it `counts`, it will be acknowledged or is
+    /// lost. `is_trial`: it may well be too large for the path.
     pub(super) fn push(
         &mut self,
         now: Time,
         size: u16,
+        counts: bool,
         is_trial: bool,
         items: impl IntoIterator<Item = I>,
     ) {
@@ -135,10 +132,12 @@ impl<I: Copy> SentLog<I> {
         let before = self.items.len();
         self.items.extend(items);
         let count = u16::try_from(self.items.len() - before).unwrap_or(u16::MAX);
-        self.in_flight += u64::from(size);
+        if counts {
+            self.in_flight += u64::from(size);
+        }
         self.log.push_back(Sent {
             at: now,
-            fate: if size == 0 { Fate::Acked } else { Fate::InFlight },
+            fate: if counts { Fate::InFlight } else { Fate::Silent },
             size,
             items: count,
             is_trial,
@@ -187,6 +186,11 @@ impl<I: Copy> SentLog<I> {
         if largest >= self.next_number() {
             return None;
         }
+        // Its times say something only once.
+        let is_newer = self.largest_acked.is_none_or(|last| largest > last);
+        let timed =
+            largest.checked_sub(self.base).and_then(|at| self.log.get(at as usize).copied());
+        let timed = timed.filter(|_| is_newer);
         let mut bytes = 0;
         let mut newest: Option<(u64, Sent)> = None;
         let mut spurious = false;
@@ -198,6 +202,10 @@ impl<I: Copy> SentLog<I> {
                 let sent = &mut self.log[(number - self.base) as usize];
                 match sent.fate {
                     Fate::Acked => continue,
+                    Fate::Silent => {
+                        sent.fate = Fate::Acked;
+                        continue;
+                    }
                     Fate::InFlight => self.in_flight -= u64::from(sent.size),
                     Fate::Lost => {
                         spurious = true;
@@ -218,14 +226,17 @@ impl<I: Copy> SentLog<I> {
                 }
             }
         }
-        let (number, sent) = newest?;
+        self.largest_acked = Some(self.largest_acked.map_or(largest, |l| l.max(largest)));
+        let Some((_, sent)) = newest else {
+            self.shrink(now);
+            return None;
+        };
         if spurious {
             self.reordering_time = now.since(sent.at) / 8;
         }
         self.delivered += bytes;
-        let is_largest = number == largest;
         let mut rate = None;
-        if is_largest {
+        if timed.is_some() {
             let sending = now_minus(sent.at, sent.stretch_from);
             let receiving = received_at.saturating_sub(sent.delivered_at);
             let interval = u64::try_from(receiving).unwrap_or(0).max(sending);
@@ -235,16 +246,12 @@ impl<I: Copy> SentLog<I> {
             self.delivered_at = received_at;
             self.stretch_from = sent.at;
         }
-        self.largest_acked = Some(self.largest_acked.map_or(largest, |l| l.max(largest)));
         self.shrink(now);
         Some(Acked {
-            size: sent.size,
-            sent_at: sent.at,
+            timed: timed.map(|timed| (timed.at, timed.size)),
             rate,
             app_limited: sent.app_limited,
             delivered_before: sent.delivered,
-            is_largest,
-            spurious,
         })
     }
 
@@ -310,6 +317,10 @@ impl<I: Copy> SentLog<I> {
             let done = match sent.fate {
                 Fate::InFlight => false,
                 Fate::Acked => true,
+                Fate::Silent => {
+                    self.largest_acked.is_some_and(|largest| largest >= self.base)
+                        || now.since(sent.at) > LATE
+                }
                 Fate::Lost => now.since(sent.at) > LATE,
             };
             if !done {

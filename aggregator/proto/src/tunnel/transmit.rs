@@ -91,6 +91,7 @@ impl Tunnel {
         }
         let order = Order::new(&self.paths, self.peer_unusable, self.peer_spare);
         if self.has_data() {
+            self.queue.set_rate(order.rate);
             for (at, index) in order.iter().enumerate() {
                 if self.paths[index].may_send(now)
                     && let Some(transmit) = self.send_data(now, &order, at, index, out)
@@ -104,11 +105,12 @@ impl Tunnel {
                 return Some(transmit);
             }
         }
-        if !self.has_data() {
-            for index in order.iter() {
-                if self.paths[index].may_send(now) {
-                    self.paths[index].sent.set_app_limited();
-                }
+        // Nothing is left to be sent, or a path is held back for a better one: what it delivers then
+        // says nothing of what it could.
+        let all_sent = !self.has_data();
+        for index in order.iter() {
+            if all_sent || self.paths[index].may_send(now) {
+                self.paths[index].sent.set_app_limited();
             }
         }
         None
@@ -161,8 +163,7 @@ impl Tunnel {
         let number = path.sent.next_number();
         let wire = out.len() - draft.body + OVERHEAD + usize::from(path.overhead);
         let wire = u16::try_from(wire).unwrap_or(u16::MAX);
-        let size = if draft.wants_ack { wire } else { 0 };
-        path.sent.push(now, size, probe, self.items.drain(..));
+        path.sent.push(now, wire, draft.wants_ack, probe, self.items.drain(..));
         path.spend(now, u64::from(wire));
         if draft.wants_ack {
             path.probed(now);
@@ -397,11 +398,7 @@ impl Tunnel {
         let probe = path.wants_probe(now, active);
         let status = self.status.is_due() && self.tells_status() == Some(index);
         let path = &mut self.paths[index];
-        let size = if active && path.is_usable() && path.may_send(now) {
-            path.mtu.to_try(now)
-        } else {
-            None
-        };
+        let size = if path.is_usable() && path.may_send(now) { path.mtu.to_try(now) } else { None };
         if !(ack || probe || status || size.is_some()) {
             return None;
         }

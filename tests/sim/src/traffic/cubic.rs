@@ -123,6 +123,10 @@ impl Cubic {
         } else {
             100 * self.window
         };
+        if self.last_max == 0 {
+            // As Linux: nothing is known yet, 5 % a round trip are not too bold.
+            every = every.min(20);
+        }
         // RFC 9438 §4.3, α = 3 (1 - 0.7) / (1 + 0.7) = 9 / 17.
         self.friendly_count += acked;
         let step = self.window * 17 / 9;

@@ -31,6 +31,8 @@ struct Segment {
     sent: Time,
     fate: Fate,
     again: bool,
+    /// Of the packet that carried it last: what the timestamp option says.
+    serial: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,9 @@ struct Recovery {
     flight: u64,
     /// After a time-out: slow start instead of rate reduction.
     timed_out: bool,
+    /// The first packet sent again, and the window and threshold before.
+    first: Option<u32>,
+    before: (u64, u64),
 }
 
 /// A connection with one bulk transfer.
@@ -62,8 +67,8 @@ pub struct Tcp {
     srtt: Option<Duration>,
     rttvar: Duration,
     least_rtt: Duration,
-    /// RACK: the latest sent of those that arrived, and its round trip.
-    rack: (Time, u64),
+    /// RACK: of those that arrived, the latest sent, when and as which packet, and its round trip.
+    rack: (Time, u32),
     rack_rtt: Duration,
     rack_at: Option<Time>,
     reordered: bool,
@@ -148,7 +153,7 @@ impl Tcp {
     pub(super) fn packet(&mut self, now: Time, side: Side, packet: &[u8], net: &mut Net) {
         let word = |at: usize| packet.get(at..at + 4).map_or(0, |b| read_word(b));
         if side != self.from {
-            let taken = self.receiver.take(now, u64::from(word(24)));
+            let taken = self.receiver.take(now, u64::from(word(24)), word(44));
             if taken.readable > 0 {
                 self.arrivals.add(now, (taken.readable * MSS as u64) as u32);
             }
@@ -158,12 +163,12 @@ impl Tcp {
             return;
         }
         let blocks = packet.get(56..).unwrap_or_default();
-        self.on_ack(now, u64::from(word(28)), blocks);
+        self.on_ack(now, u64::from(word(28)), word(48), blocks);
         self.send(now, net);
     }
 
     fn answer(&mut self, now: Time, net: &mut Net) {
-        let mut head = header(0, self.receiver.next as u32);
+        let mut head = header(0, self.receiver.next as u32, self.receiver.echo);
         let blocks = self.receiver.answer();
         if !blocks.is_empty() {
             head.extend_from_slice(&[1, 1, 5, 2 + 8 * blocks.len() as u8]);
@@ -180,8 +185,8 @@ impl Tcp {
         self.acked + self.segments.len() as u64
     }
 
-    fn on_ack(&mut self, now: Time, acked: u64, blocks: &[u8]) {
-        let mut newest: Option<(u64, Segment)> = None;
+    fn on_ack(&mut self, now: Time, acked: u64, echo: u32, blocks: &[u8]) {
+        let mut newest: Option<Segment> = None;
         let mut delivered = 0;
         let highest = self.highest_sacked();
         let mut note = |this: &mut Self, number: u64, segment: Segment| {
@@ -195,8 +200,10 @@ impl Tcp {
                 return;
             }
             this.reordered |= !segment.again && highest.is_some_and(|highest| number < highest);
-            if newest.is_none_or(|(n, s)| (segment.sent, number) > (s.sent, n)) {
-                newest = Some((number, segment));
+            // What was sent again may have come the first time (RFC 3522).
+            let doubtful = segment.again && echo < segment.serial;
+            if !doubtful && newest.is_none_or(|newest| segment.serial > newest.serial) {
+                newest = Some(segment);
             }
         };
         let before = self.acked;
@@ -221,8 +228,21 @@ impl Tcp {
                 }
             }
         }
-        if let Some((number, segment)) = newest {
-            self.on_newest(now, number, segment);
+        if let Some(segment) = newest {
+            self.on_newest(now, segment);
+        }
+        if self.acked > before
+            && let Some(recovery) = self.recovery
+            && recovery.first.is_some_and(|first| echo < first)
+        {
+            // Nothing was lost: back to where it was.
+            (self.cubic.window, self.cubic.threshold) = recovery.before;
+            self.recovery = None;
+            for segment in self.segments.iter_mut().filter(|segment| segment.fate == Fate::Lost) {
+                segment.fate = Fate::Flying;
+                self.flying += 1;
+                self.lost -= 1;
+            }
         }
         self.find_lost(now);
         self.grow(now, before, delivered);
@@ -233,7 +253,7 @@ impl Tcp {
         }
     }
 
-    fn on_newest(&mut self, now: Time, number: u64, segment: Segment) {
+    fn on_newest(&mut self, now: Time, segment: Segment) {
         let rtt = now.since(segment.sent);
         if !segment.again {
             self.least_rtt = self.least_rtt.min(rtt);
@@ -246,8 +266,8 @@ impl Tcp {
             }
             self.cubic.on_rtt(now, rtt, self.acked, self.next());
         }
-        if (!segment.again || rtt >= self.least_rtt) && (segment.sent, number) > self.rack {
-            self.rack = (segment.sent, number);
+        if segment.serial >= self.rack.1 {
+            self.rack = (segment.sent, segment.serial);
             self.rack_rtt = rtt;
         }
     }
@@ -272,8 +292,7 @@ impl Tcp {
         let mut any = false;
         for place in 0..self.segments.len() {
             let segment = self.segments[place];
-            let number = self.acked + place as u64;
-            if segment.fate != Fate::Flying || (segment.sent, number) >= self.rack {
+            if segment.fate != Fate::Flying || segment.serial >= self.rack.1 {
                 continue;
             }
             let over = segment.sent + self.rack_rtt + window;
@@ -288,11 +307,18 @@ impl Tcp {
         }
         if any && self.recovery.is_none() {
             let flight = self.segments.len() as u64;
-            self.cubic.reduce();
-            let until = self.next();
-            self.recovery =
-                Some(Recovery { until, delivered: 0, out: 0, flight, timed_out: false });
+            self.recover(flight, false);
         }
+    }
+
+    fn recover(&mut self, flight: u64, timed_out: bool) {
+        let before = (self.cubic.window, self.cubic.threshold);
+        if self.recovery.is_none_or(|recovery| !recovery.timed_out) {
+            self.cubic.reduce();
+        }
+        let until = self.next();
+        self.recovery =
+            Some(Recovery { until, delivered: 0, out: 0, flight, timed_out, first: None, before });
     }
 
     fn grow(&mut self, now: Time, before: u64, delivered: u64) {
@@ -352,7 +378,8 @@ impl Tcp {
             None
         };
         if let Some(place) = lost {
-            self.segments[place] = Segment { sent: now, fate: Fate::Flying, again: true };
+            self.segments[place].again = true;
+            self.segments[place].fate = Fate::Flying;
             self.lost -= 1;
             self.retransmitted += 1;
             self.emit(now, self.acked + place as u64, net);
@@ -361,20 +388,23 @@ impl Tcp {
         if self.next() >= self.total || self.segments.len() as u64 >= WINDOW {
             return false;
         }
-        self.segments.push_back(Segment { sent: now, fate: Fate::Flying, again: false });
+        self.segments.push_back(Segment { sent: now, fate: Fate::Flying, again: false, serial: 0 });
         self.emit(now, self.next() - 1, net);
         true
     }
 
     fn emit(&mut self, now: Time, number: u64, net: &mut Net) {
-        if self.segments[(number - self.acked) as usize].fate == Fate::Flying {
-            self.flying += 1;
-        }
+        let head = header(number as u32, 0, 0);
+        let serial = net.send(now, self.flow, self.from, Protocol::Tcp, &head, MTU);
+        let segment = &mut self.segments[(number - self.acked) as usize];
+        (segment.sent, segment.serial) = (now, serial);
+        self.flying += 1;
         if let Some(recovery) = &mut self.recovery {
             recovery.out += 1;
+            if segment.again {
+                recovery.first = recovery.first.or(Some(serial));
+            }
         }
-        let head = header(number as u32, 0);
-        net.send(now, self.flow, self.from, Protocol::Tcp, &head, MTU);
         self.arm(now);
     }
 
@@ -405,7 +435,7 @@ impl Tcp {
                 if last.fate == Fate::Flying {
                     self.flying -= 1;
                 }
-                *last = Segment { sent: now, fate: Fate::Flying, again: true };
+                (last.fate, last.again) = (Fate::Flying, true);
                 self.retransmitted += 1;
                 self.emit(now, self.next() - 1, net);
             }
@@ -422,12 +452,8 @@ impl Tcp {
                 self.lost += 1;
             }
         }
-        if self.recovery.is_none_or(|recovery| !recovery.timed_out) {
-            self.cubic.reduce();
-        }
+        self.recover(1, true);
         self.cubic.window = 1;
-        let until = self.next();
-        self.recovery = Some(Recovery { until, delivered: 0, out: 0, flight: 1, timed_out: true });
         self.arm(now);
     }
 }
@@ -437,11 +463,12 @@ fn read_word(bytes: &[u8]) -> u32 {
 }
 
 /// Of a TCP header, what follows the ports: with room for the timestamp.
-fn header(sequence: u32, acknowledged: u32) -> Vec<u8> {
+fn header(sequence: u32, acknowledged: u32, echo: u32) -> Vec<u8> {
     let mut head = Vec::with_capacity(56);
     head.extend_from_slice(&sequence.to_be_bytes());
     head.extend_from_slice(&acknowledged.to_be_bytes());
     head.extend_from_slice(&[0x80, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
-    head.extend_from_slice(&[1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
+    head.extend_from_slice(&[1, 1, 8, 10, 0, 0, 0, 0]);
+    head.extend_from_slice(&echo.to_be_bytes());
     head
 }

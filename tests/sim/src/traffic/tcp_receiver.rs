@@ -24,6 +24,8 @@ pub(super) struct Taken {
 pub(super) struct Receiver {
     /// The first that has not come.
     pub next: u64,
+    /// The timestamp to send back (RFC 7323 §4.3).
+    pub echo: u32,
     /// What came beyond it, as `from..to`, latest first.
     blocks: Vec<(u64, u64)>,
     unanswered: u32,
@@ -31,8 +33,11 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn take(&mut self, now: Time, segment: u64) -> Taken {
+    pub(super) fn take(&mut self, now: Time, segment: u64, stamp: u32) -> Taken {
         let before = self.next;
+        if segment <= before && (self.unanswered == 0 || segment < before) {
+            self.echo = stamp;
+        }
         let known =
             segment < before || self.blocks.iter().any(|&(from, to)| (from..to).contains(&segment));
         if !known {
