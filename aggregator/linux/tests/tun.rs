@@ -42,12 +42,11 @@ async fn pump(from: Arc<TunQueue>, to: Arc<TunQueue>, counts: Arc<Counts>) {
             bytes.extend_from_slice(packet);
             ends.push(bytes.len());
         };
-        let mut received = from.recv(&mut buffer, &mut take).await;
-        for _ in 0..16 {
-            let Ok(this) = received else { break };
-            assert_eq!(this.dropped, None);
+        let first = from.recv(&mut buffer, &mut take).await.unwrap();
+        let more = std::iter::from_fn(|| from.try_recv(&mut buffer, &mut take).ok());
+        for received in std::iter::once(first).chain(more.take(15)) {
+            assert_eq!(received.dropped, None);
             counts.reads.fetch_add(1, Relaxed);
-            received = from.try_recv(&mut buffer, &mut take);
         }
         let mut begin = 0;
         let sent = to.send(ends.iter().map(|end| {
@@ -77,6 +76,9 @@ async fn configure(device: &str, addresses: [&str; 2], peer: [&str; 2]) {
     for peer in peer {
         sh(&format!("ip route add {peer} dev {device}"));
     }
+    // The kernel takes packets to a new IPv6 address a moment after it has the address.
+    let local = format!("local {}", addresses[1]);
+    until(&local, || sh("ip -6 route show table local").contains(&local)).await;
 }
 
 impl World {

@@ -31,7 +31,7 @@ impl Random {
 
     /// True once in `times`.
     pub const fn once_in(&mut self, times: u64) -> bool {
-        self.any() % times == 0
+        self.any().is_multiple_of(times)
     }
 }
 

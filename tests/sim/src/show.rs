@@ -134,6 +134,12 @@ pub fn bytes(world: &World, flows: &[usize], from: Time, to: Time) -> u64 {
     flows.iter().map(|&flow| world.traffic(flow).arrivals().bytes(from, to)).sum()
 }
 
+/// Delays of what was sent once paths were known, µs.
+fn settled(world: &World, flow: usize) -> Vec<u64> {
+    let delays = world.traffic(flow).delays().iter();
+    delays.filter(|(sent, _)| *sent >= WARM).map(|&(_, delay)| delay).collect()
+}
+
 fn check(world: &World) {
     if let Some(faults) = world.net.ledger.faults() {
         panic!("{faults}");
@@ -180,7 +186,7 @@ pub fn udp_every(setting: &Setting, from: Side, length: usize, every: Duration) 
     world.run_until(END + Duration::from_secs(2));
     check(&world);
     let tally = world.net.ledger.tally(flow, from);
-    let delays: Vec<u64> = world.traffic(flow).delays().iter().map(|&(_, delay)| delay).collect();
+    let delays = settled(&world, flow);
     let wire: u64 = world.links.iter_mut().map(|link| link.pipe(from).counters().bytes_in).sum();
     let own = tally.sent * length as u64;
     UdpFigures {
@@ -201,7 +207,7 @@ pub fn ping_under_load(setting: &Setting, bulk: Bulk, from: Side) -> (u64, u64) 
     let ping = world.add(|flow| Traffic::Ping(Ping::new(flow, every, WARM, END)));
     world.run_until(END + Duration::from_secs(1));
     check(&world);
-    let delays: Vec<u64> = world.traffic(ping).delays().iter().map(|&(_, delay)| delay).collect();
+    let delays = settled(&world, ping);
     let sent = world.net.ledger.tally(ping, Side::Router).sent;
     (quantile(&delays, 990), permille(sent - delays.len() as u64, sent))
 }

@@ -101,6 +101,8 @@ pub(super) struct Congestion {
     /// The longest queue of this round and of the one before.
     round_queue: [u64; 2],
     usual_loss: u64,
+    /// Of all rounds, smoothed, in thousandths.
+    loss: u64,
     /// The pace when this round's datagrams were sent, and now, in thousandths.
     gains: [u64; 2],
     excess: Option<Excess>,
@@ -137,6 +139,7 @@ impl Congestion {
             round_counts: (0, 0),
             round_queue: [0; 2],
             usual_loss: 0,
+            loss: 0,
             gains: [1000; 2],
             excess: None,
             app_limited: false,
@@ -239,6 +242,7 @@ impl Congestion {
         self.round_counts = counts;
         if came + lost >= 8 {
             let share = lost * 1000 / (came + lost);
+            self.loss = (self.loss * 15 + share).div_ceil(16);
             if self.gains[0] <= 1000 {
                 self.usual_loss = (self.usual_loss * 7 + share) / 8;
             } else if share > SHORT_QUEUE_LOSS + self.usual_loss * 3 / 2
@@ -292,6 +296,11 @@ impl Congestion {
     /// The round trip without this direction's queue, µs.
     fn trip(&self) -> u64 {
         self.srtt.saturating_sub(self.queue())
+    }
+
+    /// Datagrams that get lost, in thousandths.
+    pub(super) const fn loss(&self) -> u64 {
+        self.loss
     }
 
     /// The standing queue of this direction, µs.

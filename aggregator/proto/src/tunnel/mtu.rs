@@ -54,7 +54,7 @@ impl PathMtu {
     }
 
     /// The size to be tried now, if any.
-    pub(super) fn to_try(&mut self, now: Time) -> Option<u16> {
+    pub(super) fn next_trial(&mut self, now: Time) -> Option<u16> {
         if now < self.next_try {
             return None;
         }
@@ -115,7 +115,7 @@ mod tests {
         let mut mtu = PathMtu::new(1472);
         let mut now = Time::ZERO;
         for _ in 0..100 {
-            if let Some(size) = mtu.to_try(now)
+            if let Some(size) = mtu.next_trial(now)
                 && size <= limit
             {
                 mtu.passed(now, size);

@@ -16,6 +16,7 @@ const QUANTUM: i32 = 1514;
 const TARGET: Duration = Duration::from_millis(25);
 /// … and as long as the paths need for so many bytes: on slow paths, few packets are no queue.
 const TARGET_BYTES: u64 = 6000;
+const MOST_DELAY: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A flow's rate is counted in spans of this length.
 const SPAN: Duration = Duration::from_millis(250);
@@ -96,8 +97,6 @@ impl Flow {
 /// What a flow looks like to who decides whether it may go over a path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FlowView {
-    /// Bytes of it that wait.
-    pub bytes: usize,
     /// How long its first packet has waited.
     pub waited: Duration,
     /// It needed more than one path lately.
@@ -154,9 +153,11 @@ impl EntryQueue {
         }
     }
 
-    /// Tells the rate of all paths together, bytes per second.
-    pub(super) fn set_rate(&mut self, rate: u64) {
-        self.target = TARGET + Duration::from_micros(TARGET_BYTES * 1_000_000 / rate.max(10_000));
+    /// Tells the rate of all paths together, bytes per second, and how much longer flows over all of
+    /// them wait to be put in order than over the best alone.
+    pub(super) fn set_paths(&mut self, rate: u64, delay: Duration) {
+        let line = Duration::from_micros(TARGET_BYTES * 1_000_000 / rate.max(10_000));
+        self.target = TARGET + line + delay.min(MOST_DELAY);
     }
 
     /// Bytes that wait.
@@ -247,7 +248,6 @@ impl EntryQueue {
                 continue;
             }
             let view = FlowView {
-                bytes: flow.bytes,
                 waited: now.since(first.at),
                 spread: now < flow.spread_until,
                 small: flow.is_small(),
@@ -431,7 +431,7 @@ mod tests {
             now += Duration::from_millis(1);
             queue.push(now, info(1), vec![0; 1000], drop);
             // 4 of 5 packets go out again.
-            if now.as_micros() / 1000 % 5 != 0 {
+            if !(now.as_micros() / 1000).is_multiple_of(5) {
                 queue.pop(now, 1500, |_| Leave::Yes, |_| dropped += 1);
             }
         }
@@ -444,12 +444,7 @@ mod tests {
         queue.push(Time::ZERO, info(1), vec![0; 1400], drop);
         queue.push(Time::ZERO, info(2), vec![0; 100], drop);
         let taken = queue
-            .pop(
-                Time::ZERO,
-                1500,
-                |flow| if flow.bytes > 1000 { Leave::No } else { Leave::Yes },
-                drop,
-            )
+            .pop(Time::ZERO, 1500, |flow| if flow.small { Leave::Yes } else { Leave::No }, drop)
             .unwrap();
         assert_eq!(taken.slot, 2);
         assert!(queue.pop(Time::ZERO, 500, |_| Leave::Yes, drop).is_none());

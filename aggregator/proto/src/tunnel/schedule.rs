@@ -11,7 +11,9 @@ const MOST_SKEW: i64 = 100_000;
 /// … unless it carries this share (one in …) of all.
 const WORTH_SHARE: u64 = 4;
 /// A backlog that takes the best path longer than this calls for the others.
-const BACKLOG: i64 = 8_000;
+const MOST_BACKLOG: i64 = 8_000;
+/// A path that loses more than this, in thousandths, makes flows wait for repairs all the time.
+const LOSSY: u64 = 4;
 const LEAST_BACKLOG: i64 = 1_000;
 /// A packet that waits for the best path this much longer than another would be slower goes there.
 const WAITED: Duration = Duration::from_millis(8);
@@ -58,7 +60,7 @@ impl Order {
         let arrival = |index: u8| paths[usize::from(index)].arrival();
         order.indexes[..order.len].sort_unstable_by_key(|&index| arrival(index));
         let Some(&best) = order.indexes[..order.len].first() else { return order };
-        order.best_rate = paths[usize::from(best)].congestion.rate();
+        order.best_rate = paths[usize::from(best)].congestion.pacing_rate();
         for at in 0..order.len {
             let path = &paths[usize::from(order.indexes[at])];
             order.skew[at] = path.arrival() - arrival(best);
@@ -74,14 +76,24 @@ impl Order {
         indexes.into_iter().take(len).map(usize::from)
     }
 
-    /// The index of the best path.
-    pub(super) fn best(&self) -> Option<usize> {
-        self.iter().next()
-    }
-
     /// The best path but `other`, by index.
     pub(super) fn best_but(&self, other: usize) -> Option<usize> {
         self.iter().find(|&index| index != other)
+    }
+
+    /// How much longer than over the first path a packet takes to be delivered in its order, when
+    /// its flow uses all paths that bulk does: what the slowest takes, and a repair.
+    pub(super) fn bulk_delay(&self, paths: &[Path]) -> Duration {
+        let mut skew = 0;
+        let mut repair = Duration::ZERO;
+        for at in (0..self.len).filter(|&at| self.bulk[at]) {
+            let path = &paths[usize::from(self.indexes[at])];
+            skew = skew.max(self.skew[at]);
+            if path.congestion.loss() > LOSSY {
+                repair = repair.max(path.rtt.srtt().unwrap_or_default());
+            }
+        }
+        Duration::from_micros(u64::try_from(skew).unwrap_or(0)) + repair
     }
 
     /// Whether streams use the path at `at` in the order.
@@ -102,11 +114,11 @@ impl Order {
         if flow.small || !self.bulk[at] {
             return Leave::No;
         }
+        let drain = backlog as u64 * 1_000_000 / self.best_rate.max(1);
+        let enough = self.skew[at].clamp(LEAST_BACKLOG, MOST_BACKLOG);
         if flow.spread {
             return Leave::Yes;
         }
-        let drain = backlog as u64 * 1_000_000 / self.best_rate.max(1);
-        let enough = self.skew[at].clamp(LEAST_BACKLOG, BACKLOG);
         if drain > enough as u64 { Leave::Spread } else { Leave::No }
     }
 }

@@ -91,7 +91,7 @@ impl<I: Copy> SentLog<I> {
             came: 0,
             app_limited_until: 0,
             largest_acked: None,
-            reordering: 3,
+            reordering: 1,
             reordering_time: Duration::ZERO,
         }
     }

@@ -91,7 +91,7 @@ impl Tunnel {
         }
         let order = Order::new(&self.paths, self.peer_unusable, self.peer_spare);
         if self.has_data() {
-            self.queue.set_rate(order.rate);
+            self.queue.set_paths(order.rate, order.bulk_delay(&self.paths));
             for (at, index) in order.iter().enumerate() {
                 if self.paths[index].may_send(now)
                     && let Some(transmit) = self.send_data(now, &order, at, index, out)
@@ -398,7 +398,8 @@ impl Tunnel {
         let probe = path.wants_probe(now, active);
         let status = self.status.is_due() && self.tells_status() == Some(index);
         let path = &mut self.paths[index];
-        let size = if path.is_usable() && path.may_send(now) { path.mtu.to_try(now) } else { None };
+        let size =
+            if path.is_usable() && path.may_send(now) { path.mtu.next_trial(now) } else { None };
         if !(ack || probe || status || size.is_some()) {
             return None;
         }

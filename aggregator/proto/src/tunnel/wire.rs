@@ -25,8 +25,6 @@ pub(super) const STATUS: u8 = 0x22;
 pub(super) const PAD: u8 = 0x23;
 pub(super) const PACKET: u8 = 0x30;
 
-/// Bytes before a datagram's first frame.
-pub(super) const STAMP_LEN: usize = 4;
 /// Bytes before a packet frame's packet.
 pub(super) const PACKET_HEAD: usize = 8;
 pub(super) const STATUS_LEN: usize = 7;

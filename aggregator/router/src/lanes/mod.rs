@@ -16,8 +16,6 @@ use wanbond_relay::LaneStream;
 pub(crate) use pool::LanePool;
 pub(crate) use pool::{BusyLane, LaneUnavailable, keep_warm, try_wan};
 
-pub(crate) use connect::uses_streams;
-
 /// A lane of the router.
 pub(crate) struct Lane {
     pub(crate) stream: LaneStream,

@@ -195,7 +195,7 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
     background.spawn(follow(Arc::clone(&shared)));
     let mut lanes = JoinSet::new();
     let mut accepting = JoinSet::new();
-    let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
+    let (accepted, mut incoming) = mpsc::channel(64);
     for listener in listeners {
         accepting.spawn(accept(listener, accepted.clone()));
     }
@@ -276,7 +276,7 @@ fn families() -> Families {
 
 async fn accept(
     listener: TcpListener,
-    accepted: tokio::sync::mpsc::Sender<(tokio::net::TcpStream, SocketAddr)>,
+    accepted: mpsc::Sender<(tokio::net::TcpStream, SocketAddr)>,
 ) {
     loop {
         match listener.accept().await {

@@ -170,11 +170,6 @@ impl Tunnels {
         driver
     }
 
-    /// The tunnel to a router.
-    pub(crate) fn of_router(&self, key: &PublicKey) -> Option<Arc<TunnelDriver>> {
-        lock(&self.live).get(key).map(|live| Arc::clone(&live.driver))
-    }
-
     /// Ends the tunnels of routers that have no session any more.
     pub(crate) fn sweep(&self, has_session: impl Fn(&PublicKey) -> bool) {
         let mut by_inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);

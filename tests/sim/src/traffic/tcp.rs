@@ -151,7 +151,7 @@ impl Tcp {
 
     /// A packet of this connection came out at `side`.
     pub(super) fn packet(&mut self, now: Time, side: Side, packet: &[u8], net: &mut Net) {
-        let word = |at: usize| packet.get(at..at + 4).map_or(0, |b| read_word(b));
+        let word = |at: usize| packet.get(at..at + 4).map_or(0, read_word);
         if side != self.from {
             let taken = self.receiver.take(now, u64::from(word(24)), word(44));
             if taken.readable > 0 {
