@@ -96,6 +96,11 @@ impl Cubic {
             return;
         }
         let every = self.every(now, acked);
+        if self.count >= every {
+            // What was saved while windows grew slowly is spent gently.
+            self.count = 0;
+            self.window += 1;
+        }
         self.count += acked;
         if self.count >= every {
             self.window += self.count / every;
