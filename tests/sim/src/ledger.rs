@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::Time;
-use crate::net::Side;
+use crate::net::{Side, identify, is_whole, packets_in};
 
 /// Faults that are written out; the rest is only counted.
 const TOLD: usize = 5;
@@ -13,6 +13,17 @@ struct Entry {
     digest: u64,
     at: Time,
     came: bool,
+    /// How much of it a datagram has carried, and how much of it a datagram has brought.
+    carried: Share,
+    brought: Share,
+}
+
+/// How much of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Share {
+    None,
+    Half,
+    Whole,
 }
 
 /// One flow's packets in one direction, by serial.
@@ -34,6 +45,10 @@ pub struct Tally {
     pub came: u64,
     /// Packets that came out behind one that was sent later.
     pub overtaken: u64,
+    /// Packets that no datagram has carried. This and what follows is known of followed packets.
+    pub never_carried: u64,
+    /// Packets that a datagram has brought whole.
+    pub brought: u64,
 }
 
 /// All packets of a run.
@@ -42,6 +57,8 @@ pub struct Ledger {
     flows: Vec<[Direction; 2]>,
     faults: u64,
     told: String,
+    /// Looks into datagrams too.
+    pub(crate) follows: bool,
 }
 
 impl Ledger {
@@ -55,7 +72,8 @@ impl Ledger {
 
     /// A packet goes in.
     pub(crate) fn sent(&mut self, now: Time, flow: usize, side: Side, packet: &[u8]) {
-        let entry = Entry { digest: digest(packet), at: now, came: false };
+        let (carried, brought) = (Share::None, Share::None);
+        let entry = Entry { digest: digest(packet), at: now, came: false, carried, brought };
         self.flows[flow][side.index()].entries.push(entry);
     }
 
@@ -94,6 +112,60 @@ impl Ledger {
         Some(at)
     }
 
+    /// A datagram with this body goes out from `side`.
+    pub(crate) fn carried(&mut self, side: Side, body: &[u8]) {
+        self.follow(side, body, |entry| &mut entry.carried);
+    }
+
+    /// A datagram with this body, sent by `side`, was taken.
+    pub(crate) fn brought(&mut self, side: Side, body: &[u8]) {
+        self.follow(side, body, |entry| &mut entry.brought);
+    }
+
+    fn follow(&mut self, side: Side, body: &[u8], share: impl Fn(&mut Entry) -> &mut Share) {
+        if !self.follows {
+            return;
+        }
+        for packet in packets_in(body, side) {
+            let entry = identify(packet).and_then(|(flow, serial)| {
+                self.flows.get_mut(flow)?[side.index()].entries.get_mut(serial as usize)
+            });
+            let Some(entry) = entry else {
+                self.fault(format_args!("{side:?}: a datagram with a packet nobody sent"));
+                return;
+            };
+            let how_much = if is_whole(packet) { Share::Whole } else { Share::Half };
+            let share = share(entry);
+            *share = (*share).max(how_much);
+        }
+    }
+
+    /// Every followed packet that came must have been brought, and every one that was brought must
+    /// have come; to be called when nothing is on its way any more.
+    pub(crate) fn settle(&mut self) {
+        let mut wrong = Vec::new();
+        for (flow, directions) in self.flows.iter().enumerate() {
+            for (side, direction) in Side::BOTH.into_iter().zip(directions) {
+                for (serial, entry) in direction.entries.iter().enumerate() {
+                    if entry.came && entry.brought == Share::None {
+                        wrong.push((flow, side, serial, "came, and no datagram brought it"));
+                    }
+                    if !entry.came && entry.brought == Share::Whole {
+                        wrong.push((
+                            flow,
+                            side,
+                            serial,
+                            "was brought by a datagram, and never came",
+                        ));
+                    }
+                }
+            }
+        }
+        for (flow, side, serial, what) in wrong {
+            self.fault(format_args!("flow {flow} from {side:?}, packet {serial}: {what}"));
+        }
+    }
+
     /// Notes that something is not as it must be.
     pub fn fault(&mut self, what: std::fmt::Arguments<'_>) {
         self.faults += 1;
@@ -113,10 +185,15 @@ impl Ledger {
     pub fn tally(&self, flow: usize, side: Side) -> Tally {
         self.flows.get(flow).map_or_else(Tally::default, |both| {
             let direction = &both[side.index()];
+            let count = |what: fn(&Entry) -> bool| {
+                direction.entries.iter().filter(|entry| what(entry)).count() as u64
+            };
             Tally {
                 sent: direction.entries.len() as u64,
                 came: direction.came,
                 overtaken: direction.overtaken,
+                never_carried: count(|entry| entry.carried == Share::None),
+                brought: count(|entry| entry.brought == Share::Whole),
             }
         })
     }
@@ -129,6 +206,8 @@ impl Ledger {
                 sent: a.sent + b.sent,
                 came: a.came + b.came,
                 overtaken: a.overtaken + b.overtaken,
+                never_carried: a.never_carried + b.never_carried,
+                brought: a.brought + b.brought,
             }
         })
     }
@@ -150,3 +229,7 @@ fn digest(packet: &[u8]) -> u64 {
     }
     hash
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -16,15 +16,21 @@
 //! [`Tunnel`]: wanbond_proto::tunnel::Tunnel
 #![forbid(unsafe_code)]
 
+pub mod envelope;
+mod hostile;
 pub mod ledger;
 pub mod link;
 pub mod net;
+pub mod plan;
 pub mod random;
+pub mod rules;
 pub mod show;
+pub mod shrink;
 pub mod stats;
 pub mod traffic;
 mod world;
 
+pub use hostile::{Hostile, Hostility};
 pub use ledger::Ledger;
 pub use link::{Link, LinkSpec};
 pub use net::{Net, Side};

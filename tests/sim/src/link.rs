@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use wanbond_lab::emulator::{Pipe, QueueLimit, Shape, Time};
 use wanbond_lab::units::{Fraction, Rate};
-use wanbond_proto::datagram::{HEADER_LEN, OVERHEAD, PathId};
-use wanbond_proto::replay::{ReplayWindow, Verdict};
+use wanbond_proto::datagram::PathId;
 
+use crate::envelope::Address;
 use crate::net::Side;
 
 /// Bytes of IPv4 and UDP header around a datagram.
@@ -14,13 +14,13 @@ pub const IP_UDP: u16 = 28;
 /// The largest UDP payload of an Ethernet.
 pub const ETHERNET: u16 = 1472;
 
-/// A tunnel datagram on its way. Sealing is left out: what comes is what was sent.
+/// A datagram on its way.
 #[derive(Debug, Clone)]
 pub struct Datagram {
-    /// Its number on its path.
-    pub number: u64,
-    /// Its plain body.
-    pub body: Vec<u8>,
+    /// Who seems to have sent it.
+    pub source: Address,
+    /// What is in it.
+    pub bytes: Vec<u8>,
 }
 
 /// What a WAN is like, each way.
@@ -82,15 +82,16 @@ impl LinkSpec {
 }
 
 /// A WAN.
+#[derive(Debug)]
 pub struct Link {
     /// Its path.
     pub id: PathId,
     /// What `Side::Router` sends, and what `Side::Server` sends.
     pipes: [Pipe<Datagram>; 2],
-    /// Of the receivers.
-    windows: [ReplayWindow; 2],
     /// Largest UDP payload that passes.
     pub most: u16,
+    /// The router's address on it.
+    pub address: Address,
 }
 
 impl Link {
@@ -99,8 +100,8 @@ impl Link {
         Self {
             id,
             pipes: [Pipe::new(spec.up, seed), Pipe::new(spec.down, seed ^ 0xd0_3141)],
-            windows: [ReplayWindow::default(), ReplayWindow::default()],
             most: ETHERNET,
+            address: Address::from(id.number()) * 1000 + 1000,
         }
     }
 
@@ -114,26 +115,24 @@ impl Link {
         self.pipes.iter().filter_map(Pipe::next_due).min()
     }
 
-    /// Takes what `side` sends: `datagram` is a header's room and the plain body.
-    pub(crate) fn offer(&mut self, now: Time, side: Side, number: u64, datagram: &[u8]) {
-        let body = &datagram[HEADER_LEN..];
-        let payload = body.len() + OVERHEAD;
-        let length = (payload + usize::from(IP_UDP)) as u32;
-        if payload > usize::from(self.most) {
+    /// Takes what `side` sends, a UDP datagram.
+    pub(crate) fn offer(&mut self, now: Time, side: Side, datagram: Datagram) {
+        let length = datagram.bytes.len() as u32 + u32::from(IP_UDP);
+        if datagram.bytes.len() > usize::from(self.most) {
             self.pipe(side).count_filtered(length);
-            return;
+        } else {
+            self.pipe(side).offer(now, length, datagram);
         }
-        self.pipe(side).offer(now, length, Datagram { number, body: body.to_vec() });
     }
 
-    /// The next datagram that arrives, sent by `side`; each comes out once, as the session sees to.
+    /// The next datagram that arrives, sent by `side`.
     pub(crate) fn poll(&mut self, now: Time, side: Side) -> Option<Datagram> {
-        loop {
-            let datagram = self.pipe(side).poll(now)?.packet;
-            if self.windows[side.index()].accept(datagram.number) == Verdict::Fresh {
-                return Some(datagram);
-            }
-        }
+        Some(self.pipe(side).poll(now)?.packet)
+    }
+
+    /// The provider gives the router another address. Datagrams to the old one are lost.
+    pub const fn change_address(&mut self) {
+        self.address += 1;
     }
 
     /// Cuts the link without a sign, or mends it.

@@ -6,6 +6,7 @@ use wanbond_proto::datagram::PathId;
 use wanbond_proto::session::Role;
 use wanbond_proto::tunnel::{Tunnel, TunnelConfig};
 
+use crate::envelope::Envelope;
 use crate::{Ledger, Time};
 
 /// The TUN's MTU.
@@ -62,14 +63,21 @@ pub enum Protocol {
 pub struct End {
     /// The machine.
     pub tunnel: Tunnel,
+    /// What seals its datagrams, and opens those of the other end.
+    pub envelope: Envelope,
     /// What its clock shows at the start.
     offset: Duration,
 }
 
 impl End {
-    fn new(role: Role, offset: Duration, seed: u64) -> Self {
+    fn new(side: Side, offset: Duration, seed: u64) -> Self {
         let start = wanbond_proto::Time::ZERO + offset;
-        Self { tunnel: Tunnel::new(role, start, &TunnelConfig::small(seed)), offset }
+        let role = match side {
+            Side::Router => Role::Router,
+            Side::Server => Role::Server,
+        };
+        let tunnel = Tunnel::new(role, start, &TunnelConfig::small(seed));
+        Self { tunnel, envelope: Envelope::new(side), offset }
     }
 
     /// Its clock.
@@ -94,6 +102,8 @@ pub struct Net {
     pub ends: [End; 2],
     /// Sees every packet.
     pub ledger: Ledger,
+    /// Without a tunnel: packets for the link, and who sends them.
+    pub(crate) bare: Option<Vec<(Side, Vec<u8>)>>,
 }
 
 impl Net {
@@ -103,10 +113,11 @@ impl Net {
         let server = Duration::from_micros(seed % 1_000_000_007 + 77_000_000);
         Self {
             ends: [
-                End::new(Role::Router, router, seed ^ 0x7070),
-                End::new(Role::Server, server, seed ^ 0x0abc),
+                End::new(Side::Router, router, seed ^ 0x7070),
+                End::new(Side::Server, server, seed ^ 0x0abc),
             ],
             ledger: Ledger::default(),
+            bare: None,
         }
     }
 
@@ -140,6 +151,10 @@ impl Net {
         let place = serial_at(protocol);
         packet[place..place + 4].copy_from_slice(&serial.to_be_bytes());
         self.ledger.sent(now, flow, side, &packet);
+        if let Some(bare) = &mut self.bare {
+            bare.push((side, packet));
+            return serial;
+        }
         let at = end.clock(now);
         end.tunnel.handle_packet(at, packet);
         serial
@@ -208,6 +223,29 @@ fn checksum(header: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !(sum as u16)
+}
+
+/// The packets of `from` in a datagram's body, each of which may be cut off at its end.
+pub(crate) fn packets_in(body: &[u8], from: Side) -> impl Iterator<Item = &[u8]> {
+    // Both addresses: nothing else in a run looks like that.
+    let addresses = [10, 0, from as u8, 1, 10, 0, from.other() as u8, 1];
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(window) = body.get(at..at + 20) {
+            at += 1;
+            if window[0] == 0x45 && window[12..] == addresses {
+                let length = usize::from(u16::from_be_bytes([window[2], window[3]]));
+                let packet = &body[at - 1..];
+                return Some(&packet[..length.min(packet.len())]);
+            }
+        }
+        None
+    })
+}
+
+/// Whether none of a packet is missing at its end.
+pub(crate) fn is_whole(packet: &[u8]) -> bool {
+    packet.len() >= usize::from(u16::from_be_bytes([packet[2], packet[3]]))
 }
 
 /// A packet's flow and serial. `None`: none of ours.

@@ -1,16 +1,18 @@
 //! The event loop.
 
-use wanbond_proto::datagram::PathId;
+use wanbond_proto::datagram::{HEADER_LEN, PathId};
 use wanbond_proto::tunnel::TunnelEvent;
 use wanbond_proto::tunnel::stream::StreamEvent;
 
 use crate::Time;
-use crate::link::{Link, LinkSpec};
-use crate::net::{Net, Side, identify};
+use crate::envelope::SERVER;
+use crate::hostile::Hostile;
+use crate::link::{Datagram, ETHERNET, IP_UDP, Link, LinkSpec};
+use crate::net::{End, Net, Side, identify};
 use crate::traffic::Traffic;
 
-/// An end that asks to be called so often without time passing has a timer that never ends.
-const MOST_ROUNDS: u32 = 2_000;
+/// An end that asks to be called so often within a millisecond has a timer that runs in circles.
+const MOST_WAKEUPS: u64 = 500;
 
 type Change = Box<dyn FnOnce(Time, &mut World)>;
 
@@ -29,7 +31,22 @@ pub struct World {
     pub datagrams: [u64; 2],
     /// How often an end was called.
     pub wakeups: u64,
+    /// Datagrams that were not genuine, or came before.
+    pub refused: u64,
+    /// The most that each end had in memory, as far as it tells: packets, and streams.
+    pub peaks: [Peak; 2],
+    /// Who meddles with datagrams.
+    pub(crate) hostile: Option<Hostile>,
     buffer: Vec<u8>,
+}
+
+/// The most bytes in memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Peak {
+    /// Of packets that wait to be sent or to be put in order.
+    pub packets: usize,
+    /// Of streams.
+    pub streams: usize,
 }
 
 impl World {
@@ -45,12 +62,30 @@ impl World {
             events: Vec::new(),
             datagrams: [0; 2],
             wakeups: 0,
+            refused: 0,
+            peaks: [Peak::default(); 2],
+            hostile: None,
             buffer: Vec::new(),
         };
         for spec in links {
             world.add_link(spec, seed);
         }
         world
+    }
+
+    /// A world with one link and no tunnel: packets go over it as they are.
+    #[must_use]
+    pub fn bare(link: &LinkSpec, seed: u64) -> Self {
+        let mut world = Self::new(&[], seed);
+        world.net.bare = Some(Vec::new());
+        let id = PathId::new(0).expect("the first path");
+        world.links.push(Link::new(id, link, seed));
+        world
+    }
+
+    /// Looks into each datagram, so that [`Self::settle`] can tell where packets got lost.
+    pub const fn follow_packets(&mut self) {
+        self.net.ledger.follows = true;
     }
 
     /// Plugs a WAN in: the router knows of it, the server hears of it with its first datagram.
@@ -95,18 +130,18 @@ impl World {
     /// Lets time pass.
     ///
     /// # Panics
-    /// When an end wants to be called again and again at one moment.
+    /// When an end wants to be called again and again.
     pub fn run_until(&mut self, end: Time) {
-        let mut rounds = 0;
-        loop {
-            let next = self.due().filter(|&due| due <= end);
-            let Some(next) = next else { break };
-            rounds = if next > self.now { 0 } else { rounds + 1 };
+        let (mut since, mut before) = (self.now, self.wakeups);
+        while let Some(next) = self.due().filter(|&due| due <= end) {
+            if next.since(since).as_millis() > 0 {
+                (since, before) = (next, self.wakeups);
+            }
             assert!(
-                rounds < MOST_ROUNDS,
-                "a timer never ends at {:?}: {:?}",
+                self.wakeups - before < MOST_WAKEUPS,
+                "a timer runs in circles at {:?}: {:?}",
                 self.now,
-                self.net.ends.each_ref().map(|end| end.due())
+                self.net.ends.each_ref().map(End::due)
             );
             self.now = self.now.max(next);
             self.step();
@@ -131,7 +166,11 @@ impl World {
         for index in 0..self.links.len() {
             for from in Side::BOTH {
                 while let Some(datagram) = self.links[index].poll(now, from) {
-                    self.arrive(index, from.other(), datagram.number, &datagram.body);
+                    if self.net.bare.is_some() {
+                        self.deliver(from.other(), &datagram.bytes);
+                    } else {
+                        self.arrive(from.other(), datagram);
+                    }
                 }
             }
         }
@@ -154,15 +193,34 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, index: usize, side: Side, number: u64, body: &[u8]) {
-        let id = self.links[index].id;
-        if !self.net.end(side).tunnel.has_path(id) {
-            self.net.set_path(self.now, side, id);
-        }
+    fn arrive(&mut self, side: Side, mut datagram: Datagram) {
+        let now = self.now;
         let end = self.net.end(side);
-        let at = end.clock(self.now);
-        if let Err(error) = end.tunnel.handle_datagram(at, id, number, body) {
+        let at = end.clock(now);
+        let Some(opened) = end.envelope.open(&mut datagram.bytes) else {
+            self.refused += 1;
+            return;
+        };
+        let (path, number, newest, body) = (opened.path, opened.number, opened.newest, opened.body);
+        if side == Side::Server && newest && end.envelope.follow(path, datagram.source) {
+            end.tunnel.set_path(at, path, IP_UDP, ETHERNET);
+        }
+        let taken = end.tunnel.handle_datagram(at, path, number, body);
+        self.net.ledger.brought(side.other(), body);
+        if let Err(error) = taken {
             self.net.ledger.fault(format_args!("{side:?}: {error}"));
+        }
+    }
+
+    /// A packet came out at `side`.
+    fn deliver(&mut self, side: Side, packet: &[u8]) {
+        let Some((flow, serial)) = identify(packet) else {
+            self.net.ledger.fault(format_args!("a packet nobody sent"));
+            return;
+        };
+        let sent = self.net.ledger.came(flow, side.other(), serial, packet);
+        if let (Some(sent), Some(to)) = (sent, self.traffic.get_mut(flow)) {
+            to.packet(self.now, side, packet, sent, &mut self.net);
         }
     }
 
@@ -173,15 +231,7 @@ impl World {
         for side in Side::BOTH {
             while let Some(packet) = self.net.end(side).tunnel.poll_packet() {
                 any = true;
-                match identify(&packet) {
-                    None => self.net.ledger.fault(format_args!("a packet nobody sent")),
-                    Some((flow, serial)) => {
-                        let sent = self.net.ledger.came(flow, side.other(), serial, &packet);
-                        if let (Some(sent), Some(to)) = (sent, self.traffic.get_mut(flow)) {
-                            to.packet(now, side, &packet, sent, &mut self.net);
-                        }
-                    }
-                }
+                self.deliver(side, &packet);
                 self.net.end(side).tunnel.recycle(packet);
             }
             while let Some(event) = self.net.end(side).tunnel.streams().poll_event() {
@@ -207,14 +257,74 @@ impl World {
 
     fn transmit(&mut self, side: Side) {
         let now = self.now;
+        if let Some(bare) = &mut self.net.bare {
+            for (_, bytes) in bare.extract_if(.., |(from, _)| *from == side) {
+                let length = bytes.len() as u32;
+                let datagram = Datagram { source: SERVER, bytes };
+                self.links[0].pipe(side).offer(now, length, datagram);
+            }
+            return;
+        }
         let at = self.net.end(side).clock(now);
         loop {
             self.buffer.clear();
-            let tunnel = &mut self.net.ends[side.index()].tunnel;
+            let End { tunnel, envelope, .. } = &mut self.net.ends[side.index()];
             let Some(transmit) = tunnel.poll_transmit(at, &mut self.buffer) else { break };
             self.datagrams[side.index()] += 1;
-            let link = &mut self.links[usize::from(transmit.path.number())];
-            link.offer(now, side, transmit.number, &self.buffer);
+            self.net.ledger.carried(side, &self.buffer[HEADER_LEN..]);
+            if !envelope.seal(transmit.path, transmit.number, &mut self.buffer) {
+                let number = transmit.number;
+                self.net.ledger.fault(format_args!("{side:?}: number {number} used again"));
+            }
+            let most = tunnel.path_figures(transmit.path).map_or(0, |figures| figures.datagram);
+            if !transmit.is_size_probe && self.buffer.len() > usize::from(most) {
+                let length = self.buffer.len();
+                self.net.ledger.fault(format_args!("{side:?}: {length} bytes of at most {most}"));
+            }
+            self.send(side, transmit.path);
         }
+        let tunnel = &mut self.net.ends[side.index()].tunnel;
+        let peak = &mut self.peaks[side.index()];
+        peak.packets = peak.packets.max(tunnel.held_bytes());
+        peak.streams = peak.streams.max(tunnel.streams().memory());
+    }
+
+    /// Sends the datagram in the buffer on its way.
+    fn send(&mut self, side: Side, path: PathId) {
+        let now = self.now;
+        let own = usize::from(path.number());
+        let source = match side {
+            Side::Router => self.links[own].address,
+            Side::Server => SERVER,
+        };
+        let link = match side {
+            Side::Router => Some(own),
+            Side::Server => {
+                let to = self.net.end(side).envelope.destination(path);
+                self.links.iter().position(|link| Some(link.address) == to)
+            }
+        };
+        let datagram = Datagram { source, bytes: self.buffer.clone() };
+        let Some(link) = link else {
+            // An address that the router had, or that somebody pretended.
+            let length = datagram.bytes.len() as u32;
+            self.links[own].pipe(side).count_filtered(length);
+            return;
+        };
+        match &mut self.hostile {
+            None => self.links[link].offer(now, side, datagram),
+            Some(hostile) => {
+                for (link, side, datagram) in hostile.meddle(link, side, datagram) {
+                    if let Some(link) = self.links.get_mut(link) {
+                        link.offer(now, side, datagram);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the reckoning: nothing is on its way any more.
+    pub fn settle(&mut self) {
+        self.net.ledger.settle();
     }
 }

@@ -82,6 +82,16 @@ impl Traffic {
         }
     }
 
+    /// Whether it has got everything across that it must: streams and TCP do not give up.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        match self {
+            Self::Udp(_) | Self::Ping(_) => true,
+            Self::Tcp(tcp) => tcp.is_done(),
+            Self::Stream(stream) => stream.finished && stream.closed[0] && stream.closed[1],
+        }
+    }
+
     pub(crate) fn due(&self) -> Option<Time> {
         match self {
             Self::Udp(udp) => udp.due(),

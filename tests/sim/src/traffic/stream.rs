@@ -18,6 +18,9 @@ pub struct StreamTransfer {
     written: u64,
     read: u64,
     started: bool,
+    /// Nothing is read from then to then; whether there is something to be read afterwards.
+    pause: (Time, Time),
+    put_off: bool,
     /// The end was read.
     pub finished: bool,
     /// Both ends have forgotten the stream.
@@ -37,10 +40,19 @@ impl StreamTransfer {
             written: 0,
             read: 0,
             started: false,
+            pause: (Time::ZERO, Time::ZERO),
+            put_off: false,
             finished: false,
             closed: [false; 2],
             arrivals: Arrivals::default(),
         }
+    }
+
+    /// Its reader does nothing for a while.
+    #[must_use]
+    pub const fn with_pause(mut self, from: Time, to: Time) -> Self {
+        self.pause = (from, to);
+        self
     }
 
     /// Bytes read so far.
@@ -50,10 +62,16 @@ impl StreamTransfer {
     }
 
     pub(super) fn due(&self) -> Option<Time> {
-        (!self.started).then_some(self.start)
+        let pause_ends = self.put_off.then_some(self.pause.1);
+        (!self.started).then_some(self.start).or(pause_ends)
     }
 
     pub(super) fn run(&mut self, now: Time, net: &mut Net) {
+        if self.started {
+            self.put_off = false;
+            self.read(now, net);
+            return;
+        }
         self.started = true;
         let end = net.end(Side::Router);
         let at = end.clock(now);
@@ -102,6 +120,10 @@ impl StreamTransfer {
 
     fn read(&mut self, now: Time, net: &mut Net) {
         let Some(id) = self.id else { return };
+        if now >= self.pause.0 && now < self.pause.1 {
+            self.put_off = true;
+            return;
+        }
         let end = net.end(self.from.other());
         let at = end.clock(now);
         end.tunnel.touch(at);
