@@ -71,17 +71,18 @@ impl UdpEnd {
     pub async fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
         loop {
             self.socket.readable().await?;
-            let mut slices = inbox.buffers.each_mut().map(|b| IoSliceMut::new(b));
+            let Inbox { buffers, metas, count } = &mut *inbox;
+            *count = 0;
+            let mut slices = buffers.each_mut().map(|b| IoSliceMut::new(b));
             let received = self.socket.try_io(Interest::READABLE, || {
-                self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut inbox.metas)
+                *count = self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)?;
+                // Fewer than there is room for were all: saying so saves asking in vain.
+                if *count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             match received {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-                Ok(count) => {
-                    inbox.count = count;
-                    return Ok(());
-                }
+                _ if *count > 0 => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
             }
         }
     }
@@ -122,6 +123,12 @@ impl Arrival<'_> {
 }
 
 impl Inbox {
+    /// Whether the last call received as much as it could: there is likely more.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
     /// What the last call received.
     pub fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
         self.buffers.iter_mut().zip(&self.metas).take(self.count).map(|(buffer, meta)| Arrival {

@@ -412,11 +412,16 @@ impl Tunnel {
         let mut returned = false;
         if let Some(acked) = &acked {
             returned = path.on_answer(now, acked, received_at, head.delay);
-            path.mtu.count(true, 0);
         }
         let count = path.sent.find_lost(now, |item| lost.push(item));
         let size_probes = lost.iter().filter(|item| matches!(item, Item::Size(_))).count();
         path.mtu.count(false, count.saturating_sub(u32::try_from(size_probes).unwrap_or(0)));
+        // Large ones that have overtaken what is lost pass: however much is lost at once, it is not
+        // for its size.
+        let large = LEAST_DATAGRAM + path.overhead;
+        if acked.and_then(|acked| acked.timed).is_some_and(|(_, size)| size > large) {
+            path.mtu.count(true, 0);
+        }
         let id = path.id;
         for item in items.drain(..) {
             match item {
