@@ -11,12 +11,21 @@
 //! Evidence, strongest first: answers to pings (sealed, over this WAN's own UDP path), lanes that
 //! connect or fail over it (where a network blocks UDP, the only evidence), the link itself.
 //! Pings are frequent while traffic flows and rare while it does not.
+//!
+//! *Doubt* makes it quick: when steady traffic stops coming in over the WAN's device, or the tunnel
+//! has become suspicious of its path, a few pings follow each other at once. If none is answered
+//! within about a round trip, and the device stays silent, the WAN is down, provided that another
+//! one lives: else there is nothing to be won by haste. What comes in over the device can only
+//! clear a WAN, never condemn it by its absence alone.
+
+mod passive;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::Time;
 use crate::rtt::RttEstimator;
+use passive::Passive;
 
 /// Between pings while traffic flows: a lost WAN is noticed after a few of these. 40 of the
 /// smallest datagrams a second, about 40 kbit/s with answers and headers.
@@ -41,6 +50,22 @@ const PONGS_TO_RETURN: u32 = 3;
 /// Each time it goes down again within [`FLAP_MEMORY`], the number of answers asked for doubles.
 const FLAP_MEMORY: Duration = Duration::from_secs(60);
 const MOST_PONGS_TO_RETURN: u32 = 96;
+
+/// Between pings while in doubt, and how many of them.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(20);
+const DOUBT_PINGS: u32 = 3;
+/// What an answer to those may be late beside the round trip: two schedulers, and a link's jitter.
+const DOUBT_SLACK: Duration = Duration::from_millis(40);
+const LEAST_DOUBT: Duration = Duration::from_millis(60);
+/// While pings go out at [`ACTIVE_INTERVAL`], something should come in within a round trip and this.
+const QUIET_SLACK: Duration = Duration::from_millis(100);
+/// A device over which something came in so lately is not silent.
+const SILENT: Duration = Duration::from_millis(70);
+/// What was heard of so lately can be relied on, even if it is silent this moment: when a WAN dies,
+/// the connections over it hold up those over the others, too.
+const SOUND: Duration = Duration::from_millis(150);
+/// Between two doubts that came to nothing.
+const AFTER_DOUBT: Duration = Duration::from_millis(250);
 
 /// Pings remembered: those in flight at the longest patience.
 const IN_FLIGHT: usize = 128;
@@ -79,6 +104,15 @@ struct Ping {
     sent: Time,
 }
 
+/// A question that is being asked urgently.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    since: Time,
+    /// Pings still to be sent for it.
+    left: u32,
+    verdict_at: Time,
+}
+
 /// One WAN's health. Time and evidence go in, a state and pings come out.
 #[derive(Debug)]
 pub struct WanHealth {
@@ -96,11 +130,19 @@ pub struct WanHealth {
     next_ping: Time,
     /// Pings lost since the last answer.
     lost_in_a_row: usize,
+    /// When the first of those was sent.
+    lost_since: Time,
     last_pong: Option<Time>,
     pongs_in_a_row: u32,
     pongs_to_return: u32,
     went_down: Option<Time>,
+    /// How often it went down with less than [`FLAP_MEMORY`] between.
+    flaps: u32,
     last_tcp: Option<Time>,
+    passive: Passive,
+    doubt: Option<Doubt>,
+    no_doubt_before: Time,
+    has_alternative: bool,
 }
 
 impl WanHealth {
@@ -120,11 +162,17 @@ impl WanHealth {
             next_number: 0,
             next_ping: now,
             lost_in_a_row: 0,
+            lost_since: now,
             last_pong: None,
             pongs_in_a_row: 0,
             pongs_to_return: 1,
             went_down: None,
+            flaps: 0,
             last_tcp: None,
+            passive: Passive::default(),
+            doubt: None,
+            no_doubt_before: now,
+            has_alternative: false,
         }
     }
 
@@ -158,6 +206,23 @@ impl WanHealth {
         self.loss_ppm
     }
 
+    /// How many more times in a row it has gone down again soon after it was up; such a WAN has to
+    /// answer for longer each time before it is used.
+    #[must_use]
+    pub fn flaps(&self, now: Time) -> u32 {
+        let lately = now.since(self.went_down.unwrap_or(Time::ZERO)) < FLAP_MEMORY;
+        if self.state == State::Down || lately { self.flaps } else { 0 }
+    }
+
+    /// Whether it is up, and something was heard of it in the last moment or nobody doubts it.
+    #[must_use]
+    pub fn is_sound(&self, now: Time) -> bool {
+        let lately = |at: Time| now.since(at) < SOUND;
+        let heard = self.last_pong.is_some_and(lately)
+            || self.passive.quiet(now).is_some_and(|quiet| quiet < SOUND);
+        self.state == State::Up && (self.doubt.is_none() || heard)
+    }
+
     /// The link came, went, or is another one (a new address): what was measured is void then.
     pub fn set_link(&mut self, now: Time, linked: bool) {
         self.linked = linked;
@@ -166,6 +231,8 @@ impl WanHealth {
         self.pongs_in_a_row = 0;
         self.last_pong = None;
         self.last_tcp = None;
+        self.passive = Passive::default();
+        self.doubt = None;
         if linked {
             self.rtt = RttEstimator::default();
             self.linked_at = now;
@@ -182,6 +249,77 @@ impl WanHealth {
             self.next_ping = self.next_ping.min(now + ACTIVE_INTERVAL);
         }
         self.active = active;
+        if !active {
+            self.passive.forget();
+        }
+    }
+
+    /// Whether another WAN lives, so that haste is of use.
+    pub fn set_alternative(&mut self, has: bool) {
+        self.has_alternative = has;
+    }
+
+    /// The WAN's device has received so many packets until now. To be told every 25 ms or so while
+    /// traffic flows.
+    pub fn handle_received(&mut self, now: Time, packets: u64) {
+        self.passive.look(now, packets);
+        // Pings alone make something come in every now and then.
+        let usual = self.rtt.min().map(|least| least + least / 2 + QUIET_SLACK);
+        let quiet = self.passive.quiet(now).zip(usual).is_some_and(|(quiet, usual)| quiet > usual);
+        if self.passive.has_stopped(now) || (quiet && self.active) {
+            self.begin_doubt(now);
+        }
+    }
+
+    /// The tunnel waits for an answer over this WAN, or has given up on one.
+    pub fn handle_suspicion(&mut self, now: Time) {
+        self.begin_doubt(now);
+    }
+
+    /// The tunnel has heard from its peer over this WAN again.
+    pub fn handle_sign_of_life(&mut self, now: Time) {
+        if self.linked && self.state != State::Up {
+            self.next_ping = self.next_ping.min(now);
+        }
+    }
+
+    fn begin_doubt(&mut self, now: Time) {
+        let asked = self.state == State::Up && self.reason == Reason::Answers;
+        if !asked || self.doubt.is_some() || now < self.no_doubt_before {
+            return;
+        }
+        // Nothing is on its way to us, so no queue of this direction is waited for: the best round
+        // trip counts, not the present one.
+        let least = self.rtt.min().unwrap_or(MOST_PATIENCE);
+        let spread = (least / 2).min(4 * self.rtt.rttvar());
+        let wait = (least + spread + DOUBT_SLACK).clamp(LEAST_DOUBT, MOST_PATIENCE);
+        self.doubt = Some(Doubt { since: now, left: DOUBT_PINGS, verdict_at: now + wait });
+        self.next_ping = now;
+    }
+
+    /// Nothing was heard of the WAN in answer to a doubt.
+    fn judge_doubt(&mut self, now: Time) {
+        let Some(doubt) = self.doubt else { return };
+        let quiet = self.passive.quiet(now);
+        if quiet.is_some_and(|quiet| quiet < SILENT) {
+            // Something comes in: if anything is wrong, patience will show it.
+            self.end_doubt(now);
+        } else if now >= doubt.verdict_at && doubt.left == 0 {
+            let heard_tcp = self.last_tcp.is_some_and(|at| at >= doubt.since);
+            if quiet.is_none() || heard_tcp {
+                // Where nobody looks at the device, the ordinary patience has to do.
+                self.end_doubt(now);
+            } else if self.has_alternative {
+                self.go_down(now);
+            } else if let Some(doubt) = &mut self.doubt {
+                doubt.verdict_at = now + DOUBT_INTERVAL;
+            }
+        }
+    }
+
+    fn end_doubt(&mut self, now: Time) {
+        self.doubt = None;
+        self.no_doubt_before = now + AFTER_DOUBT;
     }
 
     /// When [`Self::handle_timeout`] is to be called; `None` without a link.
@@ -189,7 +327,8 @@ impl WanHealth {
     pub fn poll_timeout(&self) -> Option<Time> {
         self.linked.then(|| {
             let overdue = self.in_flight.front().map(|ping| ping.sent + self.patience());
-            overdue.map_or(self.next_ping, |at| at.min(self.next_ping))
+            let verdict = self.doubt.filter(|doubt| doubt.left == 0).map(|d| d.verdict_at);
+            [overdue, verdict].into_iter().flatten().fold(self.next_ping, Time::min)
         })
     }
 
@@ -200,12 +339,16 @@ impl WanHealth {
         }
         let patience = self.patience();
         while self.in_flight.front().is_some_and(|ping| now.since(ping.sent) >= patience) {
-            self.in_flight.pop_front();
+            let sent = self.in_flight.pop_front().map_or(now, |ping| ping.sent);
+            if self.lost_in_a_row == 0 {
+                self.lost_since = sent;
+            }
             self.lost_in_a_row += 1;
             self.pongs_in_a_row = 0;
             self.count_loss(true);
         }
-        let heard_tcp = self.last_tcp.is_some_and(|at| now.since(at) < MOST_PATIENCE);
+        let heard_tcp =
+            self.last_tcp.is_some_and(|at| at > self.lost_since && now.since(at) < MOST_PATIENCE);
         if self.state == State::Up
             && self.reason == Reason::Answers
             && self.lost_in_a_row >= LOST_IN_A_ROW
@@ -213,10 +356,20 @@ impl WanHealth {
         {
             self.go_down(now);
         }
+        self.judge_doubt(now);
         if now < self.next_ping {
             return None;
         }
         self.next_ping = now + self.interval(now);
+        if let Some(doubt) = &mut self.doubt {
+            doubt.left = doubt.left.saturating_sub(1);
+            if doubt.left > 0 {
+                self.next_ping = now + DOUBT_INTERVAL;
+            } else {
+                let least = self.rtt.min().unwrap_or(MOST_PATIENCE).max(DOUBT_INTERVAL);
+                doubt.verdict_at = doubt.verdict_at.max(now + least);
+            }
+        }
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         if self.in_flight.len() == IN_FLIGHT {
@@ -237,8 +390,14 @@ impl WanHealth {
             return;
         };
         let Some(ping) = self.in_flight.remove(place) else { return };
-        self.rtt.sample(now.since(ping.sent));
+        let rtt = now.since(ping.sent);
+        self.rtt.sample(rtt);
         self.count_loss(false);
+        self.passive.heard();
+        if self.doubt.take().is_some() {
+            self.passive.explained();
+            self.no_doubt_before = now + AFTER_DOUBT;
+        }
         self.last_pong = Some(now);
         self.lost_in_a_row = 0;
         self.pongs_in_a_row = self.pongs_in_a_row.saturating_add(1);
@@ -283,8 +442,11 @@ impl WanHealth {
         } else {
             PONGS_TO_RETURN
         };
+        self.flaps = if flapping { self.flaps.saturating_add(1) } else { 0 };
         self.went_down = Some(now);
         self.pongs_in_a_row = 0;
+        self.doubt = None;
+        self.passive.forget();
         self.enter(now, State::Down, Reason::Silent);
     }
 

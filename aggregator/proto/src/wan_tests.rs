@@ -127,6 +127,75 @@ fn tcp_alone_holds_a_wan_up_where_udp_is_blocked() {
     assert_eq!(world.wan.poll_timeout(), None);
 }
 
+/// Traffic comes in steadily, or not, for so long; the device is looked at meanwhile.
+fn traffic(world: &mut World, packets: &mut u64, length: Duration, alive: bool, rtt: Duration) {
+    let end = world.now + length;
+    while world.now < end {
+        world.run(Duration::from_millis(25), rtt, alive);
+        *packets += u64::from(alive) * 20;
+        world.wan.handle_received(world.now, *packets);
+    }
+}
+
+fn busy() -> (World, u64) {
+    let (mut world, mut packets) = (World::new(), 0);
+    world.wan.set_active(Time::ZERO, true);
+    world.wan.set_alternative(true);
+    traffic(&mut world, &mut packets, 3 * SECOND, true, RTT);
+    (world, packets)
+}
+
+#[test]
+fn steady_traffic_that_stops_shows_a_cut_at_once() {
+    let (mut world, mut packets) = busy();
+    let cut = world.now;
+    traffic(&mut world, &mut packets, Duration::from_millis(260), false, RTT);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Down, Reason::Silent));
+    assert!(world.wan.since().since(cut) <= Duration::from_millis(230), "{:?}", world.wan.since());
+}
+
+#[test]
+fn traffic_that_ends_by_itself_is_no_cut() {
+    let (mut world, packets) = busy();
+    for _ in 0..200 {
+        world.run(Duration::from_millis(25), RTT, true);
+        // Only pongs come in, and the counter is one that does not show them.
+        world.wan.handle_received(world.now, packets);
+        assert_eq!(world.wan.state(), State::Up);
+    }
+}
+
+#[test]
+fn a_device_that_receives_clears_its_wan() {
+    let (mut world, mut packets) = busy();
+    // Every ping is lost in a full queue, yet the link delivers.
+    for _ in 0..12 {
+        world.run(Duration::from_millis(25), RTT, false);
+        packets += 20;
+        world.wan.handle_received(world.now, packets);
+        world.wan.handle_suspicion(world.now);
+        assert_eq!(world.wan.state(), State::Up);
+    }
+}
+
+#[test]
+fn without_an_alternative_there_is_no_haste() {
+    let (mut world, mut packets) = busy();
+    world.wan.set_alternative(false);
+    traffic(&mut world, &mut packets, Duration::from_millis(300), false, RTT);
+    assert_eq!(world.wan.state(), State::Up, "after {:?}", world.now);
+    traffic(&mut world, &mut packets, Duration::from_millis(500), false, RTT);
+    assert_eq!(world.wan.state(), State::Down);
+}
+
+#[test]
+fn one_who_was_held_up_condemns_nobody() {
+    let (mut world, packets) = busy();
+    world.now += Duration::from_millis(600);
+    world.wan.handle_received(world.now, packets);
+    assert!(world.wan.is_sound(world.now));
+}
+
 /// What can happen to a WAN.
 #[derive(Debug, Clone)]
 enum Event {
@@ -137,6 +206,10 @@ enum Event {
     Strayed(u32),
     TcpConnected(Duration),
     TcpFailed,
+    Received(u64),
+    Suspicion,
+    SignOfLife,
+    Alternative(bool),
     Withdraw(usize),
     /// Time passes, and timeouts are handled when they are due.
     Pass(Duration),
@@ -155,6 +228,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u32>().prop_map(Event::Strayed),
         1 => short.clone().prop_map(Event::TcpConnected),
         1 => Just(Event::TcpFailed),
+        4 => (0..3u64).prop_map(Event::Received),
+        1 => Just(Event::Suspicion),
+        1 => Just(Event::SignOfLife),
+        1 => any::<bool>().prop_map(Event::Alternative),
         1 => (0..6usize).prop_map(Event::Withdraw),
         6 => short.prop_map(Event::Pass),
         1 => long.clone().prop_map(Event::Pass),
@@ -182,6 +259,7 @@ proptest! {
         let mut wan = WanHealth::new(now);
         let mut linked = false;
         let mut pings = Vec::new();
+        let mut packets = 0;
         for event in events {
             let recent = |back: usize| pings.len().checked_sub(back + 1).map(|at: usize| pings[at]);
             match event {
@@ -198,6 +276,13 @@ proptest! {
                 Event::Strayed(number) => wan.handle_pong(now, number),
                 Event::TcpConnected(rtt) => wan.handle_tcp_connected(now, rtt),
                 Event::TcpFailed => wan.handle_tcp_failed(now),
+                Event::Received(more) => {
+                    packets += more;
+                    wan.handle_received(now, packets);
+                }
+                Event::Suspicion => wan.handle_suspicion(now),
+                Event::SignOfLife => wan.handle_sign_of_life(now),
+                Event::Alternative(has) => wan.set_alternative(has),
                 Event::Withdraw(back) => {
                     if let Some(number) = recent(back) {
                         wan.withdraw(number);

@@ -14,6 +14,7 @@ use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::datagram::PathId;
 use wanbond_proto::forward::Forwards;
 use wanbond_proto::inner::Instance;
+use wanbond_proto::tunnel::Liveness;
 use wanbond_proto::wan::State;
 use wanbond_relay::tunnel::TunnelDriver;
 use wanbond_relay::udp::UdpEnd;
@@ -69,6 +70,8 @@ pub(crate) enum WanEvidence {
     LaneUp { path: PathId, rtt: Duration, mptcp: MptcpState },
     /// A lane could not be connected over it.
     LaneFailed { path: PathId },
+    /// What the tunnel makes of its path.
+    Tunnel { path: PathId, liveness: Liveness },
 }
 
 /// Figures that only grow, as the status shows them.
@@ -133,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) mptcp: bool,
     pub(crate) server_name: String,
     pub(crate) tcp: TcpMode,
+    /// The server is gone, and the LAN's new connections go out around it.
+    pub(crate) direct: watch::Sender<bool>,
     tunnel: RwLock<Option<Arc<TunnelDriver>>>,
     standing: watch::Sender<ServerStanding>,
     events: Mutex<EventLog>,
@@ -174,6 +179,7 @@ impl Shared {
             mptcp: parts.mptcp,
             server_name: parts.server_name,
             tcp: parts.tcp,
+            direct: watch::Sender::new(false),
             tunnel: RwLock::default(),
             standing: watch::Sender::new(ServerStanding {
                 state: ServerState::Connecting,
@@ -191,6 +197,13 @@ impl Shared {
 
     pub(crate) fn set_tunnel(&self, tunnel: Option<Arc<TunnelDriver>>) {
         *self.tunnel.write().unwrap_or_else(PoisonError::into_inner) = tunnel;
+    }
+
+    /// Returns once new connections go out around the server: there is nothing to be waited for any
+    /// more, and who is reset tries again, directly.
+    pub(crate) async fn gone_direct(&self) {
+        // The sender is ours and can't have gone.
+        let _ = self.direct.subscribe().wait_for(|direct| *direct).await;
     }
 
     /// Seconds since the daemon's start.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::seen_from;
 use wanbond_control::{ServerState, Status};
-use wanbond_e2e::{PATIENCE, QUICK, all_up, http, running};
+use wanbond_e2e::{PATIENCE, QUICK, all_up, http, lab, running};
 use wanbond_lab::Lab;
 use wanbond_lab::topology::VPS_V4;
 use wanbond_lab::traffic::connections;
@@ -18,6 +18,19 @@ fn vps() -> IpAddr {
 
 fn connected(status: &Status) -> bool {
     status.server.as_ref().is_some_and(|s| s.state == ServerState::Connected)
+}
+
+/// A running lab in which connections wait for the server, however long it is away: a busy machine
+/// may take long to start it.
+fn running_patiently() -> Option<Lab> {
+    let lab = lab(QUICK)?;
+    let mut config = lab.router(0).pair().unwrap();
+    config.when_server_down = "block".into();
+    lab.router(0).configure(&config).unwrap();
+    lab.server().start().unwrap();
+    lab.router(0).start().unwrap();
+    all_up(&lab);
+    Some(lab)
 }
 
 /// Ten flows, opened while the server is away, and answered by it when it is back.
@@ -47,21 +60,21 @@ async fn flows_opened_meanwhile(lab: &Lab, away: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flows_opened_while_a_stopped_server_is_away_are_answered() {
-    let Some(lab) = running(QUICK) else { return };
+    let Some(lab) = running_patiently() else { return };
     assert!(lab.server().stop().unwrap().success());
     flows_opened_meanwhile(&lab, Duration::from_millis(300)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flows_opened_while_a_killed_server_is_away_are_answered() {
-    let Some(lab) = running(QUICK) else { return };
+    let Some(lab) = running_patiently() else { return };
     lab.server().kill().unwrap();
     flows_opened_meanwhile(&lab, Duration::from_millis(300)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_comes_back_at_once_is_used_at_once() {
-    let Some(lab) = running(QUICK) else { return };
+    let Some(lab) = running_patiently() else { return };
     for round in 0..4 {
         lab.server().kill().unwrap();
         lab.server().start().unwrap();

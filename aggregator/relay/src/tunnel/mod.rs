@@ -56,6 +56,11 @@ pub trait TunnelSink: Send + Sync {
     fn opened(&self, stream: TunnelStream) {
         drop(stream);
     }
+
+    /// The tunnel has noticed something, such as a path that does not answer.
+    fn noticed(&self, event: TunnelEvent) {
+        let _ = event;
+    }
 }
 
 /// Where a path's datagrams go out.
@@ -212,6 +217,12 @@ impl TunnelDriver {
         }
     }
 
+    /// Whoever knows better says that nothing comes through a path any more. It may answer again.
+    pub fn path_silent(&self, id: PathId) {
+        lock(&self.core).tunnel.path_lost(self.clock.now(), id);
+        self.pump();
+    }
+
     /// What a path is to be used for.
     pub fn set_standing(&self, id: PathId, standing: Standing) {
         lock(&self.core).tunnel.set_standing(self.clock.now(), id, standing);
@@ -305,6 +316,9 @@ impl TunnelDriver {
                 self.sink.opened(own.stream(id));
             }
         }
+        for event in wake.noticed {
+            self.sink.noticed(event);
+        }
         if packets.is_empty() {
             return;
         }
@@ -364,14 +378,6 @@ impl TunnelDriver {
         }
     }
 
-    /// What was noticed since the last call.
-    pub fn events(&self, mut each: impl FnMut(TunnelEvent)) {
-        let mut core = lock(&self.core);
-        while let Some(event) = core.tunnel.poll_event() {
-            each(event);
-        }
-    }
-
     /// Whether any path answers.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -399,6 +405,9 @@ impl Core {
     fn take_ready(&mut self) -> (Vec<Vec<u8>>, Wake) {
         let mut wake = Wake::default();
         self.streams.follow(&mut self.tunnel, &mut wake);
+        while let Some(event) = self.tunnel.poll_event() {
+            wake.noticed.push(event);
+        }
         let mut packets = std::mem::take(&mut self.packets);
         while let Some(packet) = self.tunnel.poll_packet() {
             packets.push(packet);

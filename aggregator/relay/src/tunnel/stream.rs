@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use wanbond_proto::tunnel::Tunnel;
 use wanbond_proto::tunnel::stream::{OpenError, Read, StreamError, StreamEvent, StreamId};
+use wanbond_proto::tunnel::{Tunnel, TunnelEvent};
 
 use super::{TunnelDriver, lock};
 
@@ -34,6 +34,8 @@ pub(super) struct Wake {
     wakers: Vec<Waker>,
     /// Streams that the other end has opened.
     pub opened: Vec<StreamId>,
+    /// What the tunnel has noticed beside.
+    pub noticed: Vec<TunnelEvent>,
 }
 
 impl Wake {

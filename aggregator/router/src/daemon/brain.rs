@@ -8,22 +8,20 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
-use wanbond_control::words::{MptcpState, Role, ServerState, TcpMode, WhenServerDown};
+use wanbond_control::words::{MptcpState, Role};
 use wanbond_control::{Event, EventKind};
 use wanbond_linux::netstate::{NetState, Netlink};
 use wanbond_linux::owned::Journal;
 use wanbond_proto::Time;
 use wanbond_proto::datagram::{MAX_PATHS, PathId};
+use wanbond_proto::tunnel::Liveness;
 use wanbond_proto::wan::{Reason, State};
 
-use super::AFTER_KERNEL_ERROR;
 use super::control::Asked;
-use super::kernel::{Kernel, Wanted};
+use super::kernel::Kernel;
 use super::tunnel::TunnelKeeper;
 use crate::config::Config;
-use crate::link::LinkHint;
-use crate::shared::{Shared, WanEvidence, WanView};
-use crate::wan::facts::Facts;
+use crate::shared::{Shared, WanEvidence};
 use crate::wan::{Wan, counters, socket};
 
 /// A WAN whose pings are not answered for this long is tried by TCP.
@@ -32,25 +30,27 @@ pub(crate) const TCP_TRY_AFTER: Duration = Duration::from_millis(1500);
 const TCP_TRY_EVERY: Duration = Duration::from_secs(10);
 /// Rates are measured this often while flows are active.
 const TICK: Duration = Duration::from_secs(1);
-/// `when_server_down 'direct'`: the redirect is taken away when the server has been gone for this
-/// long. A restart of the server is shorter.
-const DIRECT_AFTER: Duration = Duration::from_secs(3);
+/// What WANs' devices have received is looked at this often while flows are active.
+const LOOK: Duration = Duration::from_millis(25);
 
 pub(crate) struct Brain {
     pub(super) config: Config,
     pub(super) shared: Arc<Shared>,
-    netlink: Netlink,
-    kernel: Kernel,
-    tunnel: TunnelKeeper,
+    pub(super) netlink: Netlink,
+    pub(super) kernel: Kernel,
+    pub(super) tunnel: TunnelKeeper,
     pub(super) wans: Vec<Wan>,
     pub(super) lan: Vec<String>,
-    net: NetState,
+    pub(super) net: NetState,
     /// When what is in the kernel must be looked at again.
-    apply_at: Option<Instant>,
+    pub(super) apply_at: Option<Instant>,
+    /// A WAN has gone silent and another lives.
+    pub(super) urgent: bool,
     tick_at: Option<Instant>,
+    look_at: Option<Instant>,
     last_bytes: usize,
     pub(super) last_sample: Time,
-    announced: Vec<(State, Reason)>,
+    pub(super) announced: Vec<(State, Reason)>,
 }
 
 impl Brain {
@@ -67,7 +67,9 @@ impl Brain {
             tunnel,
             net: NetState::default(),
             apply_at: Some(Instant::now()),
+            urgent: false,
             tick_at: None,
+            look_at: None,
             last_bytes: 0,
             last_sample: Time::ZERO,
             announced: Vec::new(),
@@ -120,11 +122,20 @@ impl Brain {
         let mut forwards = self.shared.forwards.subscribe();
         let shared = Arc::clone(&self.shared);
         loop {
+            if self.urgent {
+                self.drop_silent().await;
+            }
             if self.apply_at.is_some_and(|at| at <= Instant::now()) {
                 self.apply().await;
             }
-            let wake = [self.health_timeout(), self.apply_at, self.tick_at, self.direct_at()];
-            let wake = wake.into_iter().flatten().min();
+            let times = [
+                self.health_timeout(),
+                self.apply_at,
+                self.tick_at,
+                self.look_at,
+                self.direct_at(),
+            ];
+            let wake = times.into_iter().flatten().min();
             tokio::select! {
                 () = changes.next() => self.apply_at = Some(Instant::now()),
                 Some(found) = evidence.recv() => self.take_evidence(found),
@@ -155,7 +166,7 @@ impl Brain {
         }
     }
 
-    fn instant(&self, at: Time) -> Instant {
+    pub(super) fn instant(&self, at: Time) -> Instant {
         Instant::now() + at.since(self.shared.clock.now())
     }
 
@@ -167,22 +178,13 @@ impl Brain {
         Some(self.instant(next))
     }
 
-    /// When the redirect is to be taken away because the server is gone.
-    fn direct_at(&self) -> Option<Instant> {
-        let standing = self.shared.standing();
-        let gone = standing.state != ServerState::Connected;
-        (gone
-            && self.kernel.redirects()
-            && self.config.globals.when_server_down == WhenServerDown::Direct)
-            .then(|| self.instant(standing.since + DIRECT_AFTER))
-    }
-
     fn take_evidence(&mut self, evidence: WanEvidence) {
         let now = self.shared.clock.now();
         let path = match &evidence {
             WanEvidence::Pong { path, .. }
             | WanEvidence::LaneUp { path, .. }
-            | WanEvidence::LaneFailed { path } => *path,
+            | WanEvidence::LaneFailed { path }
+            | WanEvidence::Tunnel { path, .. } => *path,
         };
         let Some(wan) = self.wans.iter_mut().find(|wan| wan.path == path) else { return };
         match evidence {
@@ -207,13 +209,41 @@ impl Brain {
                 }
             }
             WanEvidence::LaneFailed { .. } => wan.health.handle_tcp_failed(now),
+            WanEvidence::Tunnel { liveness: Liveness::Live, .. } => {
+                wan.health.handle_sign_of_life(now);
+            }
+            WanEvidence::Tunnel { .. } => {
+                wan.health.handle_suspicion(now);
+                // The tunnel carries something: time to look closely.
+                self.start_ticking();
+            }
         }
+    }
+
+    /// Looks at what has come in over every WAN.
+    fn look(&mut self) {
+        let now = self.shared.clock.now();
+        let all = counters::read_all();
+        let sound = self.wans.iter().filter(|wan| wan.health.is_sound(now)).count();
+        for wan in &mut self.wans {
+            let others = sound - usize::from(wan.health.is_sound(now));
+            wan.health.set_alternative(others > 0);
+            if let Ok(facts) = &wan.facts
+                && let Some(bytes) = all.get(&facts.device)
+            {
+                wan.health.handle_received(now, bytes.rx_packets);
+            }
+        }
+        self.look_at = Some(Instant::now() + LOOK);
     }
 
     /// Pings that are due, time-outs, ticks.
     fn let_time_pass(&mut self) {
         if !self.config.globals.enabled {
             return;
+        }
+        if self.look_at.is_some_and(|at| at <= Instant::now()) {
+            self.look();
         }
         let now = self.shared.clock.now();
         for wan in &mut self.wans {
@@ -240,7 +270,7 @@ impl Brain {
         }
     }
 
-    fn start_ticking(&mut self) {
+    pub(super) fn start_ticking(&mut self) {
         if self.tick_at.is_none() {
             self.sample_rates();
             self.tick_at = Some(Instant::now() + TICK);
@@ -252,6 +282,11 @@ impl Brain {
         let now = self.shared.clock.now();
         for wan in &mut self.wans {
             wan.health.set_active(now, active && wan.role != Role::Off);
+        }
+        if !active {
+            self.look_at = None;
+        } else if self.look_at.is_none() {
+            self.look_at = Some(Instant::now());
         }
     }
 
@@ -265,6 +300,7 @@ impl Brain {
         let moved = bytes != self.last_bytes;
         self.last_bytes = bytes;
         self.set_active(moved);
+        self.repair_lanes();
         if self.apply_at.is_none() {
             // Round-trip times have moved on.
             self.publish();
@@ -285,164 +321,5 @@ impl Brain {
                 wan.rate.sample(now, &facts.device, bytes);
             }
         }
-    }
-
-    /// Looks at the kernel, and makes it what it should be.
-    async fn apply(&mut self) {
-        self.apply_at = None;
-        match self.netlink.snapshot().await {
-            Ok(net) => self.net = net,
-            Err(error) => {
-                warn!(%error, "the kernel's links can't be listed");
-                self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
-                return;
-            }
-        }
-        if !self.config.globals.enabled {
-            return;
-        }
-        // Routes come first: sockets are of use only with them.
-        let facts: Vec<_> =
-            self.wans.iter().map(|wan| Facts::find(&self.net, wan.config.link.name())).collect();
-        let wanted = self.wanted(&facts);
-        if !self.kernel.apply(&wanted).await {
-            self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
-        }
-        let mut changed = false;
-        for (wan, facts) in self.wans.iter_mut().zip(facts) {
-            changed |= wan.set_facts(&self.shared, facts);
-        }
-        if changed {
-            self.sample_rates();
-            let _ = self.shared.link.try_send(LinkHint::WansChanged);
-        }
-        self.announced.resize(self.wans.len(), (State::Down, Reason::NoLink));
-        let facts: Vec<_> = self.wans.iter().map(|wan| wan.facts.clone()).collect();
-        let again = self.wanted(&facts);
-        if again != wanted && !self.kernel.apply(&again).await {
-            self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
-        }
-        self.publish();
-        if !self.tunnel.update(&self.shared, &self.config.globals, &self.lan).await {
-            self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
-        }
-    }
-
-    /// What the kernel should hold, given the links.
-    fn wanted(&self, facts: &[Result<Facts, String>]) -> Wanted {
-        let standing = self.shared.standing();
-        let now = self.shared.clock.now();
-        let gone = standing.state != ServerState::Connected;
-        let direct = gone
-            && self.config.globals.when_server_down == WhenServerDown::Direct
-            && (!self.kernel.redirects() || now.since(standing.since) >= DIRECT_AFTER);
-        let egress = self.shared.sessions.current().map(|session| session.with(|s| s.egress()));
-        let used = |wan: &Wan| wan.role != Role::Off;
-        let living = |wan: &Wan| used(wan) && wan.health.state() == State::Up;
-        let any_living = self.wans.iter().any(living);
-        let pairs = || self.wans.iter().zip(facts).filter_map(|(w, f)| Some((w, f.as_ref().ok()?)));
-        Wanted {
-            routes: pairs().filter(|(w, _)| used(w)).flat_map(|(w, f)| f.routes(w.path)).collect(),
-            // While no WAN answers, the last known ones stay: their connections are still there when
-            // the first comes back.
-            endpoints: any_living.then(|| {
-                pairs()
-                    .filter(|(w, _)| living(w))
-                    .flat_map(|(w, f)| {
-                        let backup = w.role == Role::Backup;
-                        f.ways.iter().map(move |way| (way.source, f.ifindex, backup))
-                    })
-                    .collect()
-            }),
-            loose_devices: pairs().map(|(_, f)| f.device.clone()).collect(),
-            redirect: (!direct && self.config.globals.tcp != TcpMode::Packet).then(|| {
-                super::kernel::redirect(
-                    &self.config.globals,
-                    &self.lan,
-                    &self.shared.server.borrow(),
-                    egress,
-                )
-            }),
-        }
-    }
-
-    /// Shows the WANs to those who choose one.
-    fn publish(&self) {
-        let views: Arc<[WanView]> =
-            self.wans.iter().filter(|wan| wan.role != Role::Off).map(Wan::view).collect();
-        self.shared.wans.send_replace(views);
-        self.shared.lanes.wake();
-    }
-
-    /// Acts on what the state machines have decided.
-    fn announce(&mut self) {
-        let mut changed = false;
-        let mut risen = false;
-        for (wan, before) in self.wans.iter().zip(&mut self.announced) {
-            let state = (wan.health.state(), wan.health.reason());
-            if state == *before {
-                continue;
-            }
-            risen |= state.0 == State::Up && before.0 != State::Up;
-            *before = state;
-            changed = true;
-            let why = wan.why();
-            let name = &wan.name;
-            let words = wan.state();
-            info!(wan = %name, state = %words, %why, "WAN changed");
-            let message = if why.is_empty() {
-                format!("WAN {name} is {words}")
-            } else {
-                format!("WAN {name} is {words}: {why}")
-            };
-            let event = Event::new(self.shared.uptime_s(), EventKind::WanState, message)
-                .of_wan(name.to_string());
-            let bad = wan.health.state() == State::Down;
-            self.shared.log(if bad { event.warning() } else { event });
-        }
-        if changed {
-            self.apply_at = Some(Instant::now());
-            let _ = self.shared.link.try_send(LinkHint::WansChanged);
-            // A WAN that went down must not be chosen any more. One that came up must not be chosen
-            // yet: a connection that is begun before its address is an MPTCP endpoint is never
-            // joined by others (the kernel looks at its creation whether there will be work).
-            // `apply` publishes it.
-            if !risen {
-                self.publish();
-            }
-            self.judge_server();
-        }
-    }
-
-    /// The server is unreachable when no WAN reaches it, and reached again with the first that does.
-    fn judge_server(&self) {
-        let silent = |wan: &&Wan| wan.health.reason() == Reason::Silent;
-        let any_up = self.wans.iter().any(|wan| wan.health.state() == State::Up);
-        let connected = self.shared.standing().state == ServerState::Connected;
-        if any_up && !connected && self.shared.sessions.current().is_some() {
-            self.shared.set_server_state(ServerState::Connected, "");
-        } else if !any_up && connected && self.wans.iter().any(|wan| silent(&wan)) {
-            let why = "the server has stopped answering over every WAN";
-            self.shared.set_server_state(ServerState::Unreachable, why);
-            // It may be there again without knowing the session.
-            let _ = self.shared.link.try_send(LinkHint::ServerSilent);
-        }
-    }
-
-    /// Changes a WAN's role until the next reload or start.
-    pub(super) fn set_role(&mut self, place: usize, role: Role) {
-        let wan = &mut self.wans[place];
-        if wan.role == role {
-            return;
-        }
-        let was = std::mem::replace(&mut wan.role, role);
-        info!(wan = %wan.name, %was, %role, "role changed");
-        let event = Event::new(
-            self.shared.uptime_s(),
-            EventKind::WanRole,
-            format!("WAN {}: {was} → {role}", wan.name),
-        );
-        self.shared.log(event.of_wan(wan.name.to_string()));
-        self.apply_at = Some(Instant::now());
     }
 }

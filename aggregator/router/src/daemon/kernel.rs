@@ -23,12 +23,22 @@ const SETTINGS: &[(&str, &str)] = &[
     ("net.mptcp.blackhole_timeout", "0"),
 ];
 
+/// An MPTCP endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EndpointWanted {
+    pub(super) address: IpAddr,
+    pub(super) ifindex: u32,
+    pub(super) backup: bool,
+    /// Taken away first if it is there: subflows from it are made anew.
+    pub(super) renew: bool,
+}
+
 /// All that the daemon wants to be in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) routes: Vec<WanRoute>,
-    /// Address, link, backup; `None`: leave them as they are.
-    pub(super) endpoints: Option<Vec<(IpAddr, u32, bool)>>,
+    /// `None`: leave them as they are.
+    pub(super) endpoints: Option<Vec<EndpointWanted>>,
     /// Devices whose reverse-path filter must be loose: answers come in on a WAN that the main
     /// table would not use.
     pub(super) loose_devices: Vec<String>,
@@ -91,35 +101,53 @@ impl Kernel {
                 warn!(%error, "routes can't be set");
             }
         }
-        if let (Some(paths), Some(endpoints)) = (&self.paths, &wanted.endpoints) {
-            let desired: Vec<DesiredEndpoint> = endpoints
-                .iter()
-                .map(|&(address, ifindex, backup)| DesiredEndpoint {
-                    address,
-                    ifindex: Some(ifindex),
-                    backup,
-                })
-                .collect();
-            match paths.apply(&desired, &self.journal).await {
-                Ok(applied) => {
-                    for (address, error) in &applied.failed {
-                        good = false;
-                        warn!(%address, %error, "MPTCP endpoint not set");
-                    }
-                    if !applied.is_noop() {
-                        debug!(added = ?applied.added, removed = ?applied.removed, "MPTCP endpoints");
-                    }
-                }
-                Err(error) => {
-                    good = false;
-                    warn!(%error, "MPTCP endpoints can't be set");
-                }
-            }
+        if let Some(endpoints) = &wanted.endpoints {
+            good &= self.apply_endpoints(endpoints).await;
         }
         if wanted.redirect != self.redirect {
             good &= self.set_redirect(wanted.redirect.clone()).await;
         }
         good
+    }
+
+    /// Makes the kernel hold these MPTCP endpoints. `false` if something failed and is to be tried
+    /// again.
+    pub(super) async fn apply_endpoints(&self, wanted: &[EndpointWanted]) -> bool {
+        if self.paths.is_none() {
+            return true;
+        }
+        let mut good = true;
+        if wanted.iter().any(|endpoint| endpoint.renew) {
+            let kept = wanted.iter().filter(|endpoint| !endpoint.renew);
+            good &= self.set_endpoints(kept).await;
+        }
+        good & self.set_endpoints(wanted.iter()).await
+    }
+
+    async fn set_endpoints(&self, wanted: impl Iterator<Item = &EndpointWanted>) -> bool {
+        let Some(paths) = &self.paths else { return true };
+        let desired: Vec<DesiredEndpoint> = wanted
+            .map(|endpoint| DesiredEndpoint {
+                address: endpoint.address,
+                ifindex: Some(endpoint.ifindex),
+                backup: endpoint.backup,
+            })
+            .collect();
+        match paths.apply(&desired, &self.journal).await {
+            Ok(applied) => {
+                for (address, error) in &applied.failed {
+                    warn!(%address, %error, "MPTCP endpoint not set");
+                }
+                if !applied.is_noop() {
+                    debug!(added = ?applied.added, removed = ?applied.removed, "MPTCP endpoints");
+                }
+                applied.failed.is_empty()
+            }
+            Err(error) => {
+                warn!(%error, "MPTCP endpoints can't be set");
+                false
+            }
+        }
     }
 
     async fn set_redirect(&mut self, wanted: Option<Redirect>) -> bool {

@@ -6,6 +6,7 @@
 //! endpoints, the redirect. Flows, lanes and the session are tasks of their own, which read
 //! snapshots of its decisions.
 
+mod act;
 mod brain;
 mod control;
 mod kernel;

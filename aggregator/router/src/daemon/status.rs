@@ -25,6 +25,7 @@ impl Brain {
             self.sample_rates();
         }
         let shared = &self.shared;
+        let now = shared.clock.now();
         let counters = &shared.counters;
         let lanes = shared.lanes.subflows_by_address();
         Status {
@@ -45,7 +46,7 @@ impl Brain {
                 .iter()
                 .map(|wan| {
                     let own = |s: &WanSocket| lanes.get(&s.source).copied().unwrap_or(0);
-                    wan_status(wan, wan.sockets.iter().map(own).sum())
+                    wan_status(wan, now, wan.sockets.iter().map(own).sum())
                 })
                 .collect(),
             lanes: LanePool {
@@ -105,7 +106,7 @@ impl Brain {
     }
 }
 
-fn wan_status(wan: &Wan, lanes: u32) -> WanStatus {
+fn wan_status(wan: &Wan, now: Time, lanes: u32) -> WanStatus {
     let facts = wan.facts.as_ref().ok();
     let rtt = wan.health.rtt();
     WanStatus {
@@ -118,7 +119,7 @@ fn wan_status(wan: &Wan, lanes: u32) -> WanStatus {
         role: wan.role,
         state: wan.state(),
         since_s: seconds(wan.health.since()),
-        why: if wan.role == Role::Off { String::new() } else { wan.why() },
+        why: if wan.role == Role::Off { String::new() } else { wan.why(now) },
         addresses: facts
             .map(|f| f.sources())
             .into_iter()

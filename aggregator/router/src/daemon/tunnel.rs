@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 use wanbond_control::words::{Role, ServerState, WhenServerDown};
@@ -14,23 +15,33 @@ use wanbond_proto::datagram::{MAX_PATHS, PathId};
 use wanbond_proto::handshake::Egress;
 use wanbond_proto::inner::Instance;
 use wanbond_proto::session;
-use wanbond_proto::tunnel::{Standing, TunnelConfig};
+use wanbond_proto::tunnel::{Standing, TunnelConfig, TunnelEvent};
+use wanbond_proto::wan::State;
 use wanbond_relay::tunnel::device::{self, read_packets, write_packets};
 use wanbond_relay::tunnel::{PathSocket, TUN_MTU, TunnelDriver, TunnelSink};
 
 use super::tun_kernel::{TunnelKernel, TunnelUp, plan};
 use crate::config::Globals;
 use crate::link;
-use crate::shared::{Shared, WanView};
+use crate::shared::{Shared, WanEvidence, WanView};
 
-/// Puts what came through the tunnel into the device.
-struct DeviceSink(Option<Arc<TunQueue>>);
+/// Puts what came through the tunnel into the device, and tells of the tunnel's paths.
+struct DeviceSink {
+    device: Option<Arc<TunQueue>>,
+    evidence: mpsc::Sender<WanEvidence>,
+}
 
 impl TunnelSink for DeviceSink {
     fn deliver(&self, packets: &[Vec<u8>]) {
-        if let Some(device) = &self.0 {
+        if let Some(device) = &self.device {
             write_packets(device, packets.iter().map(Vec::as_slice));
         }
+    }
+
+    fn noticed(&self, event: TunnelEvent) {
+        let TunnelEvent::Path(path, liveness) = event;
+        // One of many kinds of evidence: pings tell the same a little later.
+        let _ = self.evidence.try_send(WanEvidence::Tunnel { path, liveness });
     }
 }
 
@@ -82,9 +93,14 @@ impl TunnelKeeper {
         self.follow_session(shared);
         if let Some(driver) = shared.tunnel() {
             let wans = Arc::clone(&shared.wans.borrow());
+            let any_up = wans.iter().any(|wan| wan.state == State::Up);
             for id in (0..MAX_PATHS as u8).filter_map(PathId::new) {
                 match wans.iter().find(|wan| wan.path == id) {
-                    Some(wan) => follow_wan(shared, &driver, wan),
+                    // Where a WAN has to show first that it lives, the tunnel waits too, unless
+                    // there is nothing else.
+                    Some(wan) => {
+                        follow_wan(shared, &driver, wan, any_up && wan.state == State::Down);
+                    }
                     None => driver.path_lost(id),
                 }
             }
@@ -121,7 +137,10 @@ impl TunnelKeeper {
                     info!("the server has started anew: so does the tunnel");
                 }
                 self.server = Some(server);
-                let sink = DeviceSink(self.device.as_ref().map(|d| Arc::clone(&d.queue)));
+                let sink = DeviceSink {
+                    device: self.device.as_ref().map(|d| Arc::clone(&d.queue)),
+                    evidence: shared.evidence.clone(),
+                };
                 let config = TunnelConfig::small(u64::from_ne_bytes(link::random()));
                 let role = session::Role::Router;
                 let driver = TunnelDriver::start(role, shared.clock, &config, Box::new(sink));
@@ -159,8 +178,8 @@ impl TunnelKeeper {
     }
 }
 
-/// Lets the tunnel use a WAN as it is now.
-fn follow_wan(shared: &Shared, driver: &TunnelDriver, wan: &WanView) {
+/// Lets the tunnel use a WAN as it is now; `held`: not yet.
+fn follow_wan(shared: &Shared, driver: &TunnelDriver, wan: &WanView, held: bool) {
     let server = shared.server.borrow();
     let way = wan.sockets.iter().find_map(|s| Some((&s.udp, server.reachable_from(s.source)?)));
     match way {
@@ -168,6 +187,7 @@ fn follow_wan(shared: &Shared, driver: &TunnelDriver, wan: &WanView) {
             let socket = PathSocket { udp: Arc::clone(udp), destination, source: None };
             driver.set_path(wan.path, socket, wan.mtu);
             let standing = match wan.role {
+                _ if held => Standing::Off,
                 Role::Bond => Standing::Bond,
                 // Until it is told when the others are full, overflow helps only out.
                 Role::Backup | Role::Overflow => Standing::Spare,

@@ -41,6 +41,8 @@ pub(super) enum NotOpened {
     NoLane(#[from] LaneUnavailable),
     #[error("lane after lane failed")]
     Lanes,
+    #[error("the server is gone, and connections go around it")]
+    ServerGone,
     #[error("{0}")]
     Protocol(LaneFault),
 }
@@ -74,6 +76,7 @@ enum Attempt {
     Forgotten {
         session: u32,
     },
+    NoLane(LaneUnavailable),
     Client {
         error: io::Error,
         lane: BusyLane,
@@ -107,11 +110,16 @@ pub(super) async fn open(
     let mut instead_of = None;
     let mut attempts = 0;
     while attempts < ATTEMPTS && Instant::now() < deadline {
-        let lane = match shared.lanes.take(shared, deadline).await {
-            Ok(lane) => lane,
-            Err(error) => return Err((Some(client), error.into())),
+        let attempt = async {
+            let lane = shared.lanes.take(shared, deadline).await?;
+            Ok(try_open(shared, &client, target, lane, &mut early, instead_of.take()).await)
         };
-        match try_open(shared, &client, target, lane, &mut early, instead_of.take()).await {
+        let attempt = tokio::select! {
+            attempt = attempt => attempt,
+            () = shared.gone_direct() => return Err((Some(client), NotOpened::ServerGone)),
+        };
+        match attempt.unwrap_or_else(Attempt::NoLane) {
+            Attempt::NoLane(error) => return Err((Some(client), error.into())),
             Attempt::Connected { lane, keys } => {
                 return Ok(Opened { client, lane, keys, sending_ended: early.ended });
             }

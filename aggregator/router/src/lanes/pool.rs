@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, trace};
 use wanbond_control::words::MptcpState;
-use wanbond_linux::socket::{mptcp_info, subflows};
+use wanbond_linux::socket::{TcpState, mptcp_info, subflows};
+use wanbond_proto::Time;
 use wanbond_proto::wan::State;
 
 use super::Lane;
@@ -48,8 +49,8 @@ pub(crate) struct LanePool {
     /// Tells the keeper that a lane was taken, or that WANs or the session changed.
     changed: Notify,
     busy: Mutex<BTreeMap<u8, u32>>,
-    /// Every lane's connection, to be looked at.
-    all: Mutex<Vec<Weak<TcpStream>>>,
+    /// Every lane's connection, to be looked at, and when it was opened.
+    all: Mutex<Vec<(Weak<TcpStream>, Time)>>,
     pub(crate) opened: AtomicUsize,
     pub(crate) reused: AtomicUsize,
     pub(crate) failed: AtomicUsize,
@@ -142,15 +143,15 @@ impl LanePool {
         count(&self.opened);
         let mut all = lock(&self.all);
         if all.len() == all.capacity() {
-            all.retain(|stream| stream.strong_count() > 0);
+            all.retain(|(stream, _)| stream.strong_count() > 0);
         }
-        all.push(lane.stream.carrier().watch());
+        all.push((lane.stream.carrier().watch(), lane.opened));
     }
 
     /// How many lanes have a subflow from each local address. Asks the kernel about every lane.
     pub(crate) fn subflows_by_address(&self) -> BTreeMap<IpAddr, u32> {
         let mut counts = BTreeMap::new();
-        let lanes: Vec<_> = lock(&self.all).iter().filter_map(Weak::upgrade).collect();
+        let lanes: Vec<_> = lock(&self.all).iter().filter_map(|(lane, _)| lane.upgrade()).collect();
         for lane in lanes {
             let joined = subflows(&*lane).unwrap_or_default();
             let plain = if joined.is_empty() { lane.local_addr().ok() } else { None };
@@ -159,6 +160,26 @@ impl LanePool {
             }
         }
         counts
+    }
+
+    /// How many MPTCP lanes have no subflow from any of a WAN's addresses, though they have had the
+    /// time to join it and could. Asks the kernel about every lane.
+    pub(crate) fn lacking(&self, now: Time, sources: &[IpAddr]) -> usize {
+        let old = |opened: Time| now.since(opened) >= JOIN_TIME;
+        let lanes: Vec<_> = lock(&self.all)
+            .iter()
+            .filter(|(_, opened)| old(*opened))
+            .filter_map(|(lane, _)| lane.upgrade())
+            .collect();
+        let lacks = |lane: &Arc<TcpStream>| {
+            let joined = subflows(lane).unwrap_or_default();
+            let family = |ip: &IpAddr| joined.iter().any(|s| s.remote.is_ipv4() == ip.is_ipv4());
+            let has = |ip: &IpAddr| {
+                joined.iter().any(|s| s.local.ip() == *ip && s.tcp.state == TcpState::Established)
+            };
+            sources.iter().any(family) && !sources.iter().any(has)
+        };
+        lanes.iter().filter(|lane| lacks(lane)).count()
     }
 
     /// Lanes by the path they were opened on.

@@ -99,6 +99,8 @@ pub(crate) async fn run(
                 () = sleep_until(until) => break,
                 hint = hints.recv() => match hint {
                     Some(LinkHint::WansChanged) => break,
+                    // The server is there, and has been started anew: it need not be waited for.
+                    Some(LinkHint::Message(m)) if forgotten_by_server(&shared, &m) => break,
                     Some(LinkHint::Message(_) | LinkHint::ServerSilent) => {}
                     None => return,
                 }

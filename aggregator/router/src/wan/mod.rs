@@ -40,6 +40,14 @@ pub(crate) struct Wan {
     pub(crate) rate: Rate,
     /// When a lane is tried over it next, where UDP is not answered.
     pub(crate) next_tcp_try: Time,
+    /// Since when the server has not answered over it.
+    pub(crate) silent_since: Option<Time>,
+    /// Its MPTCP endpoints are to be made anew, so that connections join it again.
+    pub(crate) renew_endpoints: bool,
+    /// When it is to be looked whether lanes use it.
+    pub(crate) look_at_lanes: Option<Time>,
+    /// How often in a row lanes lacked it.
+    pub(crate) repairs: u32,
 }
 
 impl Wan {
@@ -55,6 +63,10 @@ impl Wan {
             mptcp: MptcpState::Unknown,
             rate: Rate::default(),
             next_tcp_try: now,
+            silent_since: None,
+            renew_endpoints: false,
+            look_at_lanes: None,
+            repairs: 0,
             path,
             config,
         }
@@ -134,9 +146,17 @@ impl Wan {
     }
 
     /// One sentence on the state; empty while all is well.
-    pub(crate) fn why(&self) -> String {
+    pub(crate) fn why(&self, now: Time) -> String {
         if let Err(why) = &self.facts {
             return why.clone();
+        }
+        let flaps = self.health.flaps(now);
+        if flaps > 0 && self.health.reason() == Reason::Silent {
+            return format!(
+                "the server does not answer over it any more; it has gone {} times in short order, \
+                 so it must answer steadily before it is used again",
+                flaps + 1
+            );
         }
         match self.health.reason() {
             Reason::Answers if self.mptcp == MptcpState::Stripped => {
