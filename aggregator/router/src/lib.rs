@@ -9,6 +9,8 @@
 //! 3. [`lanes`] keeps warm connections to the server, opened on the best living WAN.
 //! 4. [`link`] keeps the session with the server that all of it is sealed with.
 //!
+//! On OpenWrt, [`netifd`] tells where the networks are, over [`ubus`], which also serves others.
+//!
 //! [`config`] reads `/etc/config/wanbond`, [`cli`] is the command line, [`shared`] what the tasks
 //! share.
 
@@ -20,5 +22,7 @@ pub mod daemon;
 mod flow;
 mod lanes;
 mod link;
+mod netifd;
 mod shared;
+pub mod ubus;
 mod wan;

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
             // The configuration is read again by the daemon, which reports what is wrong with it.
             let configured = config::load(&cli.config).map(|l| l.config.globals.log_level);
             start_log(args.log.or(configured.ok()).unwrap_or_default());
-            runtime().and_then(|runtime| runtime.block_on(daemon::run(cli.config.clone())))
+            let run = daemon::run(cli.config.clone(), args.ubus.clone());
+            runtime().and_then(|runtime| runtime.block_on(run))
         }
         Command::Cleanup => {
             start_log(LogLevel::Warn);

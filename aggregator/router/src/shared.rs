@@ -141,6 +141,8 @@ pub(crate) struct Shared {
     tunnel: RwLock<Option<Arc<TunnelDriver>>>,
     standing: watch::Sender<ServerStanding>,
     events: Mutex<EventLog>,
+    /// The number of the latest event.
+    news: watch::Sender<u64>,
 }
 
 /// What [`Shared::new`] is made of.
@@ -187,6 +189,7 @@ impl Shared {
                 why: String::new(),
             }),
             events: Mutex::new(EventLog::new(EventLog::DEFAULT_CAPACITY)),
+            news: watch::Sender::default(),
         })
     }
 
@@ -245,7 +248,13 @@ impl Shared {
     }
 
     pub(crate) fn log(&self, event: Event) {
-        self.events().push(event);
+        let number = self.events().push(event);
+        self.news.send_replace(number);
+    }
+
+    /// Changes with each event.
+    pub(crate) fn watch_events(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     pub(crate) fn events(&self) -> MutexGuard<'_, EventLog> {

@@ -56,6 +56,9 @@ pub struct RunArgs {
     /// How much to log, instead of what the configuration says: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
+    /// Where OpenWrt's ubusd listens, if there is one
+    #[arg(long, value_name = "SOCKET", default_value = crate::ubus::SOCKET)]
+    pub ubus: PathBuf,
 }
 
 /// A command that is carried out by [`run_client_command`].
@@ -234,7 +237,7 @@ mod tests {
     fn commands_are_read() {
         let cli = parse("wanbond --config /tmp/x run --log debug").unwrap();
         assert_eq!(cli.config, Path::new("/tmp/x"));
-        assert!(matches!(cli.command, Command::Run(RunArgs { log: Some(LogLevel::Debug) })));
+        assert!(matches!(cli.command, Command::Run(RunArgs { log: Some(LogLevel::Debug), .. })));
         let cli = parse("wanbond check").unwrap();
         assert_eq!(cli.config, Path::new("/etc/config/wanbond"));
         let wan = |line: &str| match parse(line).unwrap().command {

@@ -52,8 +52,7 @@ impl Brain {
             self.set_direct(false);
         }
         // Routes come first: sockets are of use only with them.
-        let facts: Vec<_> =
-            self.wans.iter().map(|wan| Facts::find(&self.net, wan.config.link.name())).collect();
+        let facts = self.find_links();
         let wanted = self.wanted(&facts);
         if !self.kernel.apply(&wanted).await {
             self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);

@@ -19,6 +19,7 @@ use wanbond_proto::wan::{Reason, State};
 
 use super::control::Asked;
 use super::kernel::Kernel;
+use super::surroundings::Surroundings;
 use super::tunnel::TunnelKeeper;
 use crate::config::Config;
 use crate::shared::{Shared, WanEvidence};
@@ -51,10 +52,16 @@ pub(crate) struct Brain {
     last_bytes: usize,
     pub(super) last_sample: Time,
     pub(super) announced: Vec<(State, Reason)>,
+    pub(super) surroundings: Surroundings,
 }
 
 impl Brain {
-    pub(super) async fn new(config: Config, shared: Arc<Shared>, journal: Journal) -> Result<Self> {
+    pub(super) async fn new(
+        config: Config,
+        shared: Arc<Shared>,
+        journal: Journal,
+        surroundings: Surroundings,
+    ) -> Result<Self> {
         let netlink = Netlink::new().await.context("netlink")?;
         let tunnel = TunnelKeeper::new(journal.clone()).await.context("netlink")?;
         let kernel = Kernel::new(netlink.clone(), journal, config.globals.enabled).await;
@@ -73,6 +80,7 @@ impl Brain {
             last_bytes: 0,
             last_sample: Time::ZERO,
             announced: Vec::new(),
+            surroundings,
             config: Config { wans: Vec::new(), ..config.clone() },
         };
         brain.reconfigure(config);
@@ -158,6 +166,7 @@ impl Brain {
                 _ = standing.changed() => self.apply_at = Some(Instant::now()),
                 _ = forwards.changed() => self.apply_at = Some(Instant::now()),
                 _ = server.changed() => self.apply_at = Some(Instant::now()),
+                () = self.surroundings.changed() => self.surroundings_changed(),
                 () = shared.flow_started.notified() => self.start_ticking(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }

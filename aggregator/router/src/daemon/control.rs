@@ -19,7 +19,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A request and where its answer goes.
-pub(super) struct Asked {
+pub(crate) struct Asked {
     pub(super) request: Request,
     pub(super) answer: oneshot::Sender<Response>,
 }
@@ -91,7 +91,8 @@ async fn send(
     writer.write_all(line.as_bytes()).await
 }
 
-async fn ask(requests: &mpsc::Sender<Asked>, request: Request) -> Response {
+/// Asks the daemon, and waits for its answer.
+pub(crate) async fn ask(requests: &mpsc::Sender<Asked>, request: Request) -> Response {
     let (answer, answered) = oneshot::channel();
     let gone = || Response::Error(ErrorReply::new(ErrorCode::Failed, "the daemon is stopping"));
     if requests.send(Asked { request, answer }).await.is_err() {

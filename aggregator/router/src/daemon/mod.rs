@@ -11,16 +11,17 @@ mod brain;
 mod control;
 mod kernel;
 mod status;
+mod surroundings;
 pub mod tun_kernel;
 mod tunnel;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use wanbond_control::ROUTER_SOCKET;
@@ -36,20 +37,24 @@ use wanbond_relay::{BufferPool, Clock, fast_suites};
 
 use crate::config::{self, Config};
 use crate::shared::{Shared, SharedParts};
+use crate::ubus::Ubus;
 use crate::{flow, lanes, link};
 use brain::Brain;
 pub(crate) use brain::TCP_TRY_AFTER;
+pub(crate) use control::{Asked, ask};
+use surroundings::Surroundings;
 
 /// How long flows are given to end when the daemon stops: none. A router that stops is being
 /// restarted or upgraded, and what waits for it is the person.
 const BACKLOG: i32 = 1024;
 
-/// Reads the configuration and runs until SIGTERM or SIGINT. SIGHUP reads it again.
+/// Reads the configuration and runs until SIGTERM or SIGINT. SIGHUP reads it again. `ubus` is where
+/// ubusd listens, if there is one.
 ///
 /// # Errors
 /// The configuration is wrong, another daemon runs here, or the kernel lacks what can't be done
 /// without.
-pub async fn run(path: PathBuf) -> Result<()> {
+pub async fn run(path: PathBuf, ubus: PathBuf) -> Result<()> {
     let control = match control_socket::bind(ROUTER_SOCKET) {
         Ok(listener) => listener,
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -68,12 +73,14 @@ pub async fn run(path: PathBuf) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (requests, mut asked) = mpsc::channel(16);
-    let _control = AbortOnDrop(tokio::spawn(control::serve(control, requests)).abort_handle());
+    let _control =
+        AbortOnDrop(tokio::spawn(control::serve(control, requests.clone())).abort_handle());
 
     let mut config = load(&path)?;
     let result = loop {
         let (reload, reloads) = mpsc::channel::<Config>(1);
-        let run = run_with(config.clone(), &journal, reloads, &mut asked);
+        let outside = Outside { ubus: &ubus, requests: &requests };
+        let run = run_with(config.clone(), &journal, reloads, &mut asked, outside);
         tokio::pin!(run);
         let ended = loop {
             tokio::select! {
@@ -121,7 +128,7 @@ fn needs_restart(old: &Config, new: &Config) -> bool {
         || old.servers != new.servers
 }
 
-fn load(path: &std::path::Path) -> Result<Config> {
+fn load(path: &Path) -> Result<Config> {
     let loaded = config::load(path)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
@@ -129,12 +136,22 @@ fn load(path: &std::path::Path) -> Result<Config> {
     Ok(loaded.config)
 }
 
+/// Where others reach the daemon.
+#[derive(Clone, Copy)]
+struct Outside<'a> {
+    /// ubusd's socket.
+    ubus: &'a Path,
+    /// What they ask.
+    requests: &'a mpsc::Sender<Asked>,
+}
+
 /// Runs with this configuration until it fails; reloads that need no restart come in.
 async fn run_with(
     config: Config,
     journal: &Journal,
     reloads: mpsc::Receiver<Config>,
-    asked: &mut mpsc::Receiver<control::Asked>,
+    asked: &mut mpsc::Receiver<Asked>,
+    outside: Outside<'_>,
 ) -> Result<()> {
     let (evidence, evidence_in) = mpsc::channel(256);
     let (link, link_in) = mpsc::channel(64);
@@ -170,7 +187,18 @@ async fn run_with(
     } else {
         info!("switched off by its configuration: nothing is touched");
     }
-    let mut brain = Brain::new(config, Arc::clone(&shared), journal.clone()).await?;
+    let (interfaces, interfaces_seen) = watch::channel(Arc::default());
+    let (rival, rival_seen) = watch::channel(None);
+    let ubus = Ubus {
+        socket: outside.ubus.to_owned(),
+        shared: Arc::clone(&shared),
+        requests: outside.requests.clone(),
+        interfaces,
+        rival,
+    };
+    tasks.spawn(ubus.run());
+    let surroundings = Surroundings { interfaces: interfaces_seen, rival: rival_seen };
+    let mut brain = Brain::new(config, Arc::clone(&shared), journal.clone(), surroundings).await?;
     let result = tokio::select! {
         result = brain.run(evidence_in, reloads, asked) => result,
         Some(ended) = tasks.join_next() => match ended {

@@ -7,6 +7,8 @@ use wanbond_linux::prefix::Family;
 use wanbond_linux::routing::WanRoute;
 use wanbond_proto::datagram::PathId;
 
+use crate::netifd::DefaultRoute;
+
 /// Tables and rule priorities of WANs: one of each per WAN, the same number. Below the main table's
 /// rule (32766) and away from what netifd (10000 and up) and mwan3 (1000–3999) use.
 const FIRST_TABLE: u32 = 7000;
@@ -30,16 +32,27 @@ pub(crate) struct Way {
 }
 
 impl Facts {
-    /// What `link` (a device name) is in `state`, or one sentence on why it can't be used.
-    pub(crate) fn find(state: &NetState, link: &str) -> Result<Self, String> {
+    /// What `link` (a device name) is in `state`, or one sentence on why it can't be used. `routes` are
+    /// netifd's default routes through it, for those that the kernel's table has no room for:
+    /// of two WANs with the same metric, only one is there.
+    pub(crate) fn find(
+        state: &NetState,
+        link: &str,
+        routes: &[DefaultRoute],
+    ) -> Result<Self, String> {
         let Some(device) = state.devices.get(link) else {
             return Err(format!("there is no device {link}"));
         };
         if !device.up {
             return Err(format!("{link} has no carrier, or is switched off"));
         }
-        let ways: Vec<Way> =
-            [Family::V4, Family::V6].into_iter().filter_map(|family| way(device, family)).collect();
+        let ways: Vec<Way> = [Family::V4, Family::V6]
+            .into_iter()
+            .filter_map(|family| {
+                let route = routes.iter().find(|route| route.family == family);
+                way(device, family).or_else(|| way_by(device, *route?))
+            })
+            .collect();
         if ways.is_empty() {
             return Err(if device.addresses.is_empty() {
                 format!("{link} has no address")
@@ -80,4 +93,10 @@ fn way(device: &Device, family: Family) -> Option<Way> {
         .and_then(|source| device.addresses.iter().find(|a| a.ip == source))
         .or_else(|| device.address(family))?;
     Some(Way { source: address.ip, prefix_len: address.prefix_len, gateway: gateway.via })
+}
+
+/// As netifd has it.
+fn way_by(device: &Device, route: DefaultRoute) -> Option<Way> {
+    let address = device.address(route.family)?;
+    Some(Way { source: address.ip, prefix_len: address.prefix_len, gateway: route.gateway })
 }

@@ -1,0 +1,192 @@
+//! What netifd knows: OpenWrt's networks by name, and the device that each of them has now.
+//!
+//! `network.interface dump` is asked for over ubus ([`crate::ubus`]); this is what its answer means. With
+//! it, a WAN is `option interface 'wan'`, whatever device DHCP, PPPoE or a modem brings it up on, and
+//! its gateway is known even where another WAN's default route of the same metric has taken the place
+//! in the kernel's table.
+
+pub(crate) mod rivals;
+
+use std::net::IpAddr;
+
+use wanbond_linux::prefix::Family;
+
+use crate::ubus::Value;
+
+/// netifd's interfaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Interfaces {
+    /// There is no netifd, or it has not answered yet: names are those of devices.
+    #[default]
+    Unknown,
+    /// All of them.
+    Known(Vec<Interface>),
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interface {
+    name: String,
+    up: bool,
+    /// What is going on, if it is not up.
+    why: String,
+    /// The device that carries IP, such as `pppoe-wan`.
+    device: Option<String>,
+    /// Its default routes.
+    routes: Vec<DefaultRoute>,
+}
+
+/// A default route of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DefaultRoute {
+    pub(crate) family: Family,
+    /// None on a point-to-point link.
+    pub(crate) gateway: Option<IpAddr>,
+}
+
+/// Where an interface is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) device: String,
+    pub(crate) routes: Vec<DefaultRoute>,
+}
+
+impl Interfaces {
+    /// From the answer to `network.interface dump`; `None` if it is none.
+    pub(crate) fn from_dump(dump: &Value) -> Option<Self> {
+        let all = dump.get("interface")?.elements();
+        Some(Self::Known(all.iter().filter_map(Interface::read).collect()))
+    }
+
+    /// Where `name` is, or one sentence on why it is nowhere.
+    pub(crate) fn place(&self, name: &str) -> Result<Place, String> {
+        let Self::Known(all) = self else {
+            return Ok(Place { device: name.to_owned(), routes: Vec::new() });
+        };
+        let Some(interface) = all.iter().find(|interface| interface.name == name) else {
+            return Err(format!("there is no network {name} in /etc/config/network"));
+        };
+        match &interface.device {
+            Some(device) if interface.up => {
+                Ok(Place { device: device.clone(), routes: interface.routes.clone() })
+            }
+            _ => Err(format!("network {name} is {}", interface.why)),
+        }
+    }
+
+    /// The devices of the networks or devices in `names`. Those of networks that are down are left
+    /// out; a name that netifd does not know is a device's.
+    pub(crate) fn devices(&self, names: &[String]) -> Vec<String> {
+        let Self::Known(all) = self else { return names.to_vec() };
+        let mut devices: Vec<String> = names
+            .iter()
+            .filter_map(|name| match all.iter().find(|interface| interface.name == *name) {
+                Some(interface) => interface.device.clone(),
+                None => Some(name.clone()),
+            })
+            .collect();
+        devices.dedup();
+        devices
+    }
+}
+
+impl Interface {
+    fn read(entry: &Value) -> Option<Self> {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
+        let truth = |name: &str| entry.get(name).and_then(Value::as_bool).unwrap_or_default();
+        let why = if truth("pending") {
+            "being brought up"
+        } else if entry.get("available").is_some() && !truth("available") {
+            "without its device"
+        } else {
+            "down"
+        };
+        let error = entry.get("errors").and_then(|errors| {
+            errors.elements().iter().rev().find_map(|error| error.get("code")?.as_str())
+        });
+        Some(Self {
+            name: text("interface")?,
+            up: truth("up"),
+            why: error.map_or_else(|| why.to_owned(), |error| format!("{why} ({error})")),
+            device: text("l3_device").or_else(|| text("device")),
+            routes: entry
+                .get("route")
+                .map(Value::elements)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(DefaultRoute::read)
+                .collect(),
+        })
+    }
+}
+
+impl DefaultRoute {
+    fn read(entry: &Value) -> Option<Self> {
+        if entry.get("mask")?.as_integer()? != 0 {
+            return None;
+        }
+        let target: IpAddr = entry.get("target")?.as_str()?.parse().ok()?;
+        let gateway = entry.get("nexthop").and_then(Value::as_str);
+        let gateway: Option<IpAddr> = gateway.and_then(|text| text.parse().ok());
+        Some(Self {
+            family: Family::of(&target),
+            gateway: gateway.filter(|gateway| !gateway.is_unspecified()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shortened from a router's own answer.
+    const DUMP: &str = r#"{"interface":[
+        {"interface":"lan","up":true,"pending":false,"available":true,"l3_device":"br-lan",
+         "proto":"static","device":"br-lan","route":[],
+         "ipv4-address":[{"address":"192.168.1.1","mask":24}]},
+        {"interface":"wan","up":true,"pending":false,"available":true,"l3_device":"pppoe-wan",
+         "proto":"pppoe","device":"eth1","route":[
+            {"target":"0.0.0.0","mask":0,"nexthop":"203.0.113.1","source":"0.0.0.0/0"},
+            {"target":"::","mask":0,"nexthop":"::","source":"::/0"},
+            {"target":"198.51.100.0","mask":24,"nexthop":"203.0.113.9"}]},
+        {"interface":"lte","up":false,"pending":true,"available":true,"device":"wwan0",
+         "errors":[{"subsystem":"qmi","code":"NO_NETWORK"}]},
+        {"interface":"usb","up":false,"pending":false,"available":false}
+    ]}"#;
+
+    fn known() -> Interfaces {
+        Interfaces::from_dump(&serde_json::from_str(DUMP).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_network_is_where_its_device_is() {
+        let wan = known().place("wan").unwrap();
+        assert_eq!(wan.device, "pppoe-wan");
+        let expected = [
+            DefaultRoute { family: Family::V4, gateway: Some("203.0.113.1".parse().unwrap()) },
+            DefaultRoute { family: Family::V6, gateway: None },
+        ];
+        assert_eq!(wan.routes, expected);
+        for (name, why) in [
+            ("lte", "network lte is being brought up (NO_NETWORK)"),
+            ("usb", "network usb is without its device"),
+            ("dsl", "there is no network dsl in /etc/config/network"),
+        ] {
+            assert_eq!(known().place(name).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn lans_are_networks_or_devices() {
+        let names = ["lan", "eth7", "usb"].map(str::to_owned);
+        assert_eq!(known().devices(&names), ["br-lan", "eth7"]);
+        assert_eq!(Interfaces::Unknown.devices(&names), names);
+    }
+
+    #[test]
+    fn without_netifd_names_are_devices() {
+        let place = Interfaces::Unknown.place("eth1").unwrap();
+        assert_eq!(place, Place { device: "eth1".to_owned(), routes: Vec::new() });
+        assert_eq!(Interfaces::from_dump(&Value::Null), None);
+    }
+}
