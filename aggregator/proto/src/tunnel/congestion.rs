@@ -24,6 +24,9 @@ use crate::Time;
 /// Before anything was measured (RFC 6928).
 const FIRST_WINDOW: u64 = 10 * PACKET;
 const FIRST_RTT: u64 = 100_000;
+/// Sent in a round trip at least while no queue stands, whatever was measured: else a path that was
+/// long without work could not show what it can.
+const LEAST_WINDOW: u64 = 2 * PACKET;
 /// A full datagram on the wire, bytes.
 const PACKET: u64 = 1500;
 /// Never below: two packets in a round trip of a second.
@@ -51,6 +54,9 @@ const LEAST: u64 = 500;
 const SHORT_QUEUE_LOSS: u64 = 40;
 /// Rounds for which no more is asked for then.
 const CONTENT: u32 = 12;
+
+/// Fewer bytes than this in a round trip do not make a queue.
+const FEW: u64 = 4 * PACKET;
 
 /// What one acknowledgement tells.
 #[derive(Debug, Clone, Copy)]
@@ -152,16 +158,19 @@ impl Congestion {
         self.app_limited = sample.app_limited;
         self.take_delay(now, sample);
         self.round_queue[0] = self.round_queue[0].max(self.queue());
-        if let Some(rate) = sample.rate
-            && (!sample.app_limited || rate > self.rate())
-        {
-            let rounds = Duration::from_micros(self.srtt) * RATE_ROUNDS;
-            self.rate.add(now, rate, rounds.max(RATE_MEMORY));
+        // A link that is slower than believed shows it by a queue: without one, less is delivered only
+        // because less was sent.
+        let is_filled = !sample.app_limited && self.queue() > self.wanted() / 2;
+        if let Some(rate) = sample.rate {
             self.fresh[0] = self.fresh[0].max(rate);
+            if is_filled || rate > self.rate() {
+                let rounds = Duration::from_micros(self.srtt) * RATE_ROUNDS;
+                self.rate.add(now, rate, rounds.max(RATE_MEMORY));
+            }
         }
         let round_over = sample.delivered_before >= self.round_ends;
         if self.starting {
-            self.start(round_over);
+            self.start(round_over, sample.delivered.saturating_sub(sample.delivered_before));
         } else {
             self.watch_excess(now, round_over);
         }
@@ -186,7 +195,7 @@ impl Congestion {
         }
     }
 
-    fn start(&mut self, round_over: bool) {
+    fn start(&mut self, round_over: bool, flown: u64) {
         if round_over && !self.app_limited {
             if self.rate() * 4 >= self.full_rate * 5 {
                 self.full_rate = self.rate();
@@ -195,7 +204,9 @@ impl Congestion {
                 self.full_rounds += 1;
             }
         }
-        if self.full_rounds >= 3 || self.queue() > 2 * self.wanted() {
+        // A late probe alone is no queue.
+        let is_filled = self.queue() > 2 * self.wanted() && (!self.app_limited || flown >= FEW);
+        if self.full_rounds >= 3 || is_filled {
             self.starting = false;
         }
     }
@@ -217,7 +228,9 @@ impl Congestion {
         excess.rounds += 1;
         let Excess { queue: before, rounds, expected, .. } = *excess;
         let delivered = self.fresh[0].max(self.fresh[1]);
-        if delivered > 0 && delivered < self.rate() && !self.app_limited {
+        // A queue that stands for so long is the link's, even if what is sent is little.
+        let is_filled = !self.app_limited || rounds > 1;
+        if delivered > 0 && delivered < self.rate() && is_filled {
             self.rate.reset(now, delivered.max(LEAST_RATE));
         }
         if rounds < 3 || expected < 2 * self.wanted() {
@@ -283,7 +296,14 @@ impl Congestion {
     /// Bytes per second to be sent now.
     pub(super) fn pacing_rate(&self) -> u64 {
         let pace = self.rate() * self.gain() / 1000;
-        if self.starting { pace.max(FIRST_WINDOW * 2_000_000 / self.srtt) } else { pace }
+        let least = if self.starting {
+            FIRST_WINDOW * 2
+        } else if self.queue() <= self.wanted() {
+            LEAST_WINDOW
+        } else {
+            0
+        };
+        pace.max(least * 1_000_000 / self.srtt)
     }
 
     /// Bytes that may be on their way.

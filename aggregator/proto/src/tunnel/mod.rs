@@ -59,6 +59,9 @@ const LEAST_REPAIR: Duration = Duration::from_millis(60);
 const MOST_REPAIR: Duration = Duration::from_millis(400);
 const REPAIR_SLACK: Duration = Duration::from_millis(40);
 
+/// A path that has brought packets of flows over several paths within this time may bring more.
+const ORDERED_LATELY: Duration = Duration::from_secs(2);
+
 /// What a tunnel may use.
 #[derive(Debug, Clone, Copy)]
 pub struct TunnelConfig {
@@ -351,6 +354,9 @@ impl Tunnel {
                 }
                 Ok(Some(Frame::Packet(frame))) => {
                     wants_ack = true;
+                    if frame.flags.ordered {
+                        self.paths[index].ordered_at = Some(now);
+                    }
                     self.on_packet(now, &frame, stamp);
                 }
                 Ok(Some(Frame::Stream(bytes))) => {
@@ -404,6 +410,7 @@ impl Tunnel {
         };
         let Some(largest) = path.sent.expand(head.largest) else { return };
         let received_at = path.unwrap_receipt(head.at);
+        let large = LEAST_DATAGRAM + path.overhead;
         let mut items = std::mem::take(&mut self.items);
         let mut lost = std::mem::take(&mut self.lost);
         let acked = path
@@ -413,15 +420,10 @@ impl Tunnel {
         if let Some(acked) = &acked {
             returned = path.on_answer(now, acked, received_at, head.delay);
         }
-        let count = path.sent.find_lost(now, |item| lost.push(item));
-        let size_probes = lost.iter().filter(|item| matches!(item, Item::Size(_))).count();
-        path.mtu.count(false, count.saturating_sub(u32::try_from(size_probes).unwrap_or(0)));
-        // Large ones that have overtaken what is lost pass: however much is lost at once, it is not
-        // for its size.
-        let large = LEAST_DATAGRAM + path.overhead;
-        if acked.and_then(|acked| acked.timed).is_some_and(|(_, size)| size > large) {
-            path.mtu.count(true, 0);
-        }
+        let count = path.sent.find_lost(now, large, |item| lost.push(item));
+        // Where large ones have overtaken what is lost, it is not lost for its size.
+        let arrived = acked.is_some_and(|acked| acked.largest_size > large);
+        path.mtu.count(arrived, count);
         let id = path.id;
         for item in items.drain(..) {
             match item {
@@ -521,6 +523,10 @@ impl Tunnel {
             else {
                 continue;
             };
+            // What is missing is not coming over a path that brings no such packets.
+            if path.ordered_at.is_none_or(|at| now.since(at) > ORDERED_LATELY) {
+                continue;
+            }
             // Four deviations and what two schedulers may add, as for answers.
             let bound = mean + 4 * deviation + 5_000;
             progress[count] = PathProgress { latest, bound: bound as u32 };

@@ -18,8 +18,8 @@ const STEP: u16 = 8;
 const RETRY: Duration = Duration::from_millis(300);
 /// A search that ended below the link's size is begun again, since ways change (RFC 8899 §5.1.1).
 const RAISE_AFTER: Duration = Duration::from_secs(600);
-/// Full datagrams lost without one in between arriving, after which the size is doubted.
-const BLACK_HOLE: u32 = 12;
+/// Large datagrams lost without one in between arriving, after which the size is doubted.
+const BLACK_HOLE: u32 = 6;
 
 /// One path's datagram size.
 #[derive(Debug)]
@@ -85,13 +85,17 @@ impl PathMtu {
     pub(super) fn passed(&mut self, now: Time, size: u16) {
         if size > self.size {
             self.size = size;
+            if size >= self.above {
+                // It was lost before by chance, or the way is another now.
+                self.above = self.most + 1;
+            }
             self.tries = 0;
             self.next_try = now;
         }
         self.lost_large = 0;
     }
 
-    /// Full datagrams were lost, or arrived.
+    /// Of the datagrams larger than [`LEAST_DATAGRAM`], `lost` got lost, and some arrived or none.
     pub(super) fn count(&mut self, arrived: bool, lost: u32) {
         if arrived {
             self.lost_large = 0;
@@ -139,9 +143,9 @@ mod tests {
     fn a_black_hole_is_left() {
         let mut mtu = PathMtu::new(1472);
         mtu.passed(Time::ZERO, 1472);
-        mtu.count(false, 11);
+        mtu.count(false, 5);
         mtu.count(true, 0);
-        mtu.count(false, 11);
+        mtu.count(false, 5);
         assert_eq!(mtu.size(), 1472);
         mtu.count(false, 1);
         assert_eq!(mtu.size(), LEAST_DATAGRAM);

@@ -42,6 +42,8 @@ const LEAST_SUSPENSE: Duration = Duration::from_millis(100);
 const ANSWERS_TO_RETURN: u32 = 2;
 /// What may be caught up with at once, µs at the path's rate: timers are late by about so much.
 const BURST_TIME: u64 = 3_000;
+/// Probes and acknowledgements don't bring the credit below this, bytes.
+const MOST_DEBT: i64 = -3_000;
 
 /// Whether a path is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +99,8 @@ pub(super) struct Path {
     pub delay: Option<(i64, i64)>,
     /// The same of the other direction, as received.
     pub delay_in: Option<(i64, i64)>,
+    /// When a packet that is to be put in order came this way.
+    pub ordered_at: Option<Time>,
     received_at: Option<i64>,
     /// What may be sent at once; paid off at the pacing rate.
     credit: i64,
@@ -124,6 +128,7 @@ impl Path {
             overhead,
             delay: None,
             delay_in: None,
+            ordered_at: None,
             received_at: None,
             credit: 0,
             credit_at: now,
@@ -333,6 +338,9 @@ impl Path {
         if self.sent.in_flight() >= self.congestion.window() {
             return None;
         }
+        if self.credit > 0 {
+            return Some(self.credit_at);
+        }
         let missing = u64::try_from(1 - self.credit).unwrap_or(0);
         let rate = self.congestion.pacing_rate().max(1);
         Some(self.credit_at + Duration::from_micros(missing * 1_000_000 / rate + 1))
@@ -354,7 +362,9 @@ impl Path {
     /// Pays for a datagram of `size` bytes on the wire.
     pub(super) fn spend(&mut self, now: Time, size: u64) {
         self.earn(now);
-        self.credit -= i64::try_from(size).unwrap_or(0);
+        let rest = self.credit - i64::try_from(size).unwrap_or(0);
+        // What goes out whatever the credit must not use up all that data could have.
+        self.credit = rest.max(self.credit.min(MOST_DEBT));
     }
 
     /// When a packet sent now would arrive, µs; comparable between paths.

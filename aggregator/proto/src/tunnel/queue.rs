@@ -24,6 +24,9 @@ const SPAN: Duration = Duration::from_millis(250);
 const SMALL: u32 = 12_000;
 /// A flow that needed several paths is taken to need them for this long.
 const SPREAD_FOR: Duration = Duration::from_millis(500);
+/// … and its packets are put in order for so much longer: the last over the slower path are still on
+/// their way when it uses only one again.
+const ORDERED_FOR: Duration = Duration::from_millis(1000);
 
 #[derive(Debug)]
 struct Waiting {
@@ -50,6 +53,7 @@ struct Flow {
     span_bytes: u32,
     span_before: u32,
     spread_until: Time,
+    ordered_until: Time,
     // CoDel's state, named as in RFC 8289.
     first_above: Option<Time>,
     drop_next: Time,
@@ -71,6 +75,7 @@ impl Flow {
             span_bytes: 0,
             span_before: 0,
             spread_until: Time::ZERO,
+            ordered_until: Time::ZERO,
             first_above: None,
             drop_next: Time::ZERO,
             count: 0,
@@ -121,7 +126,8 @@ pub(super) struct Taken {
     pub sequence: u32,
     pub kind: Kind,
     pub small: bool,
-    pub spread: bool,
+    /// Others of its flow are on their way over other paths.
+    pub ordered: bool,
 }
 
 /// The entry of the tunnel.
@@ -263,6 +269,7 @@ impl EntryQueue {
             }
             if leave == Leave::Spread {
                 flow.spread_until = now + SPREAD_FOR;
+                flow.ordered_until = now + ORDERED_FOR;
             }
             let Some(packet) = self.take_codel(now, slot, &mut dropped) else { continue };
             let flow = &mut self.flows[usize::from(slot)];
@@ -275,7 +282,7 @@ impl EntryQueue {
                 sequence,
                 kind: flow.kind,
                 small: flow.is_small(),
-                spread: now < flow.spread_until,
+                ordered: now < flow.ordered_until,
             });
         }
         None

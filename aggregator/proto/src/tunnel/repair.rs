@@ -192,11 +192,18 @@ impl RepairStore {
 
     /// Whether something is to be sent again.
     pub(super) fn has_work(&self) -> bool {
-        !self.again.is_empty()
+        self.again.iter().any(|&key| self.get(key).is_some())
     }
 
     /// The path that the next packet went over last.
-    pub(super) fn next_path(&self) -> Option<u8> {
-        self.again.iter().find_map(|&key| self.get(key)).map(|copied| copied.path)
+    pub(super) fn next_path(&mut self) -> Option<u8> {
+        while let Some(&key) = self.again.front() {
+            if let Some(path) = self.get(key).map(|copied| copied.path) {
+                return Some(path);
+            }
+            // It has arrived in the meantime.
+            self.again.pop_front();
+        }
+        None
     }
 }

@@ -10,6 +10,8 @@ use crate::datagram::MAX_PATHS;
 const MOST_SKEW: i64 = 100_000;
 /// … unless it carries this share (one in …) of all.
 const WORTH_SHARE: u64 = 4;
+/// What hurries goes over paths that deliver at most so much later than the first, µs…
+pub(super) const QUICK_SKEW: i64 = 30_000;
 /// A backlog that takes the best path longer than this calls for the others.
 const MOST_BACKLOG: i64 = 8_000;
 /// A path that loses more than this, in thousandths, makes flows wait for repairs all the time.
@@ -94,6 +96,16 @@ impl Order {
             }
         }
         Duration::from_micros(u64::try_from(skew).unwrap_or(0)) + repair
+    }
+
+    /// Whether the path of this index is used by whatever fills paths.
+    pub(super) fn fills(&self, index: usize) -> bool {
+        (0..self.len).any(|at| usize::from(self.indexes[at]) == index && self.bulk[at])
+    }
+
+    /// Whether what hurries goes over the path at `at` in the order.
+    pub(super) fn is_quick(&self, at: usize) -> bool {
+        self.skew[at] <= QUICK_SKEW
     }
 
     /// Whether streams use the path at `at` in the order.

@@ -47,6 +47,8 @@ pub(super) struct Acked {
     pub rate: Option<u64>,
     pub app_limited: bool,
     pub delivered_before: u64,
+    /// The size on the wire of the largest that arrived.
+    pub largest_size: u16,
 }
 
 /// Datagrams in flight on one path, with the items `I` they carried.
@@ -67,7 +69,7 @@ pub(super) struct SentLog<I> {
     /// Datagrams lost, and acknowledged.
     lost: u64,
     came: u64,
-    /// Until this many bytes are delivered, samples come from a time of too little to send.
+    /// Until more than this many bytes are delivered, samples come from a time of too little to send.
     app_limited_until: u64,
     largest_acked: Option<u64>,
     /// Datagrams within this many of the largest, or this short before it, may only be late.
@@ -142,7 +144,7 @@ impl<I: Copy> SentLog<I> {
             items: count,
             is_trial,
             items_from: self.items_base + before as u64,
-            app_limited: self.delivered < self.app_limited_until,
+            app_limited: self.delivered <= self.app_limited_until,
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             stretch_from: self.stretch_from,
@@ -152,7 +154,7 @@ impl<I: Copy> SentLog<I> {
 
     /// The sender has nothing more to send, though it might.
     pub(super) fn set_app_limited(&mut self) {
-        self.app_limited_until = self.delivered + self.in_flight.max(1);
+        self.app_limited_until = self.delivered + self.in_flight;
     }
 
     /// When the oldest datagram that wants an answer was sent.
@@ -192,6 +194,7 @@ impl<I: Copy> SentLog<I> {
             largest.checked_sub(self.base).and_then(|at| self.log.get(at as usize).copied());
         let timed = timed.filter(|_| is_newer);
         let mut bytes = 0;
+        let mut largest_size = 0;
         let mut newest: Option<(u64, Sent)> = None;
         let mut spurious = false;
         for (low, high) in ranges {
@@ -217,6 +220,7 @@ impl<I: Copy> SentLog<I> {
                 sent.fate = Fate::Acked;
                 self.came += 1;
                 bytes += u64::from(sent.size);
+                largest_size = largest_size.max(sent.size);
                 if newest.is_none_or(|(n, _)| number > n) {
                     newest = Some((number, *sent));
                 }
@@ -252,11 +256,13 @@ impl<I: Copy> SentLog<I> {
             rate,
             app_limited: sent.app_limited,
             delivered_before: sent.delivered,
+            largest_size,
         })
     }
 
-    /// Declares lost what others have overtaken by far enough. Calls `lost` for its items.
-    pub(super) fn find_lost(&mut self, now: Time, mut lost: impl FnMut(I)) -> u32 {
+    /// Declares lost what others have overtaken by far enough. Calls `lost` for its items. How many
+    /// were of more than `large` bytes on the wire and no trials.
+    pub(super) fn find_lost(&mut self, now: Time, large: u16, mut lost: impl FnMut(I)) -> u32 {
         let Some(largest) = self.largest_acked else { return 0 };
         let Some(end) = largest.checked_sub(self.reordering) else { return 0 };
         if end < self.base || self.in_flight == 0 {
@@ -275,7 +281,7 @@ impl<I: Copy> SentLog<I> {
                 sent.fate = Fate::Lost;
                 self.in_flight -= u64::from(sent.size);
                 self.lost += 1;
-                count += 1;
+                count += u32::from(sent.size > large && !sent.is_trial);
                 let from = (sent.items_from - self.items_base) as usize;
                 for item in self.items.range(from..from + usize::from(sent.items)) {
                     lost(*item);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::path::{Item, Path, Standing};
 use super::queue::Taken;
-use super::schedule::Order;
+use super::schedule::{Order, QUICK_SKEW};
 use super::stream::Streams;
 use super::wire::{self, PACKET_HEAD, PacketFlags, PacketFrame, Part};
 use super::{Transmit, Tunnel, recycle};
@@ -108,9 +108,9 @@ impl Tunnel {
         // Nothing is left to be sent, or a path is held back for a better one: what it delivers then
         // says nothing of what it could.
         let all_sent = !self.has_data();
-        for index in order.iter() {
-            if all_sent || self.paths[index].may_send(now) {
-                self.paths[index].sent.set_app_limited();
+        for (index, path) in self.paths.iter_mut().enumerate() {
+            if all_sent || !order.fills(index) || path.may_send(now) {
+                path.sent.set_app_limited();
             }
         }
         None
@@ -138,11 +138,10 @@ impl Tunnel {
         paced.map(|at| if at <= self.now { soon } else { at.min(soon) })
     }
 
-    fn begin(&self, now: Time, index: usize, size: u16, out: &mut Vec<u8>) -> Draft {
+    fn begin(now: Time, size: u16, out: &mut Vec<u8>) -> Draft {
         out.resize(out.len() + HEADER_LEN, 0);
         let body = out.len();
         out.extend_from_slice(&(now.as_micros() as u32).to_be_bytes());
-        let _ = index;
         Draft { body, end: body + usize::from(size) - OVERHEAD, wants_ack: false }
     }
 
@@ -179,7 +178,7 @@ impl Tunnel {
         index: usize,
         out: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let mut draft = self.begin(now, index, self.paths[index].mtu.size(), out);
+        let mut draft = Self::begin(now, self.paths[index].mtu.size(), out);
         let empty = out.len();
         self.write_status(index, &mut draft, out);
         let path = &mut self.paths[index];
@@ -187,8 +186,12 @@ impl Tunnel {
         let ack_room = if ack_due { SMALL_ACK } else { 0 };
         draft.end -= ack_room;
         let before = out.len();
-        self.write_repairs(now, order, index, &mut draft, out);
-        self.write_duplicates(now, index, &mut draft, out);
+        if order.is_quick(at) {
+            self.write_repairs(now, order, index, &mut draft, out);
+        }
+        if at <= 1 || order.is_quick(at) {
+            self.write_duplicates(index, &mut draft, out);
+        }
         self.write_flows(now, order, at, index, &mut draft, out);
         draft.end += ack_room;
         if out.len() == before && out.len() == empty {
@@ -276,10 +279,10 @@ impl Tunnel {
         room: usize,
         out: &mut Vec<u8>,
     ) {
-        let Taken { packet, slot, sequence, kind, small, spread } = taken;
+        let Taken { packet, slot, sequence, kind, small, ordered } = taken;
         let waits = kind.waits_for_repair();
         let several = order.best_but(index).is_some();
-        let flags = PacketFlags { ordered: waits || spread, repaired: waits, part: Part::Whole };
+        let flags = PacketFlags { ordered: waits || ordered, repaired: waits, part: Part::Whole };
         if packet.len() + PACKET_HEAD > room {
             let cut = room.saturating_sub(PACKET_HEAD).min(packet.len());
             let first = PacketFlags { part: Part::First, ..flags };
@@ -321,9 +324,8 @@ impl Tunnel {
         true
     }
 
-    fn write_duplicates(&mut self, now: Time, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
+    fn write_duplicates(&mut self, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
         let number = self.paths[index].id.number();
-        let _ = now;
         while let Some(&(key, first)) = self.duplicates.front() {
             let Some(copied) = self.repair.get(key) else {
                 self.duplicates.pop_front();
@@ -359,7 +361,7 @@ impl Tunnel {
             let number = self.paths[index].id.number();
             if last == number
                 && let Some(other) = order.best_but(index)
-                && self.paths[other].arrival() - self.paths[index].arrival() < 30_000
+                && self.paths[other].arrival() - self.paths[index].arrival() < QUICK_SKEW
                 && self.paths[other].may_send(now)
             {
                 return;
@@ -383,7 +385,7 @@ impl Tunnel {
 
     fn send_second_half(&mut self, now: Time, half: SecondHalf, out: &mut Vec<u8>) -> Transmit {
         let SecondHalf { path: index, slot, sequence, flags, packet, from } = half;
-        let mut draft = self.begin(now, index, self.paths[index].mtu.size(), out);
+        let mut draft = Self::begin(now, self.paths[index].mtu.size(), out);
         PacketFrame { flags, slot, sequence, bytes: &packet[from..] }.encode(out);
         draft.wants_ack = true;
         recycle(&mut self.pool, packet);
@@ -403,7 +405,7 @@ impl Tunnel {
         if !(ack || probe || status || size.is_some()) {
             return None;
         }
-        let mut draft = self.begin(now, index, size.unwrap_or(super::LEAST_DATAGRAM), out);
+        let mut draft = Self::begin(now, size.unwrap_or(super::LEAST_DATAGRAM), out);
         if size.is_none() {
             self.write_status(index, &mut draft, out);
         }
