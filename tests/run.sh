@@ -35,12 +35,14 @@ main() {
 
     step "format" cargo fmt --all --check
     step "lints" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
-    step "shell scripts" shellcheck -x tests/*.sh .ci/run
-    step "unit tests" cargo test --workspace --exclude wanbond-e2e --locked --no-fail-fast \
+    step "shell scripts" shellcheck -x tests/*.sh .ci/run cross/*.sh
+    step "unit tests" cargo test --workspace --exclude wanbond-e2e \
+        --exclude wanbond-openwrt --locked --no-fail-fast \
         -- --show-output
     if [ "$quick" = 0 ]; then
         step "daemons" cargo build --profile lab --locked -p wanbond -p wanbond-server -p wanbond-lab
-        step "end to end" cargo test --profile lab -p wanbond-e2e --locked --no-fail-fast \
+        step "end to end" cargo test --profile lab -p wanbond-e2e -p wanbond-openwrt \
+            --locked --no-fail-fast \
             -- --show-output --test-threads "${E2E_THREADS:-1}"
     fi
     finish

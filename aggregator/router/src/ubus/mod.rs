@@ -36,9 +36,9 @@ use crate::shared::Shared;
 /// Where ubusd listens on OpenWrt.
 pub const SOCKET: &str = "/var/run/ubus/ubus.sock";
 
-/// Between attempts to connect, and to find netifd.
+/// Between attempts to connect, at most, and to find netifd.
 const AGAIN: Duration = Duration::from_secs(5);
-/// After a connection that worked: ubusd is being restarted.
+/// After a connection that worked: ubusd is being restarted. Then twice as long each time.
 const SOON: Duration = Duration::from_millis(500);
 /// netifd tells of each step of an interface; one look after the last of them will do.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -72,19 +72,17 @@ struct Serving<'a> {
 impl Ubus {
     /// Serves until it is dropped.
     pub(crate) async fn run(self) {
-        let mut told = false;
+        let mut pause = SOON;
         loop {
-            let mut pause = AGAIN;
             match self.serve().await {
-                Err(error) if !told => debug!(%error, "no ubus here"),
-                Err(_) => {}
+                Err(error) => debug!(%error, "no ubus here"),
                 Ok(error) => {
                     info!(%error, "ubus is gone");
                     pause = SOON;
                 }
             }
-            told = true;
             sleep(pause).await;
+            pause = (pause * 2).min(AGAIN);
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct State {
 /// What `/etc/config/wanbond` says on a lab's router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterConfig {
+    /// The LAN's device or network.
+    pub lan: String,
     /// `auto`, `mptcp`, `stream` or `packet`.
     pub tcp: String,
     /// `direct` or `block`.
@@ -57,9 +59,9 @@ impl RouterConfig {
     #[must_use]
     pub fn to_uci(&self) -> String {
         let mut text = format!(
-            "config wanbond 'globals'\n\toption enabled '1'\n\tlist lan '{LAN}'\n\
+            "config wanbond 'globals'\n\toption enabled '1'\n\tlist lan '{}'\n\
              \toption tcp '{}'\n\toption when_server_down '{}'\n",
-            self.tcp, self.when_server_down
+            self.lan, self.tcp, self.when_server_down
         );
         for line in &self.globals {
             let _ = writeln!(text, "\t{line}");
@@ -113,6 +115,12 @@ impl<'a> Router<'a> {
         self.lab.dir().join(format!("{}.uci", self.name()))
     }
 
+    /// Where its daemon looks for ubusd. There is none, unless a test starts one.
+    #[must_use]
+    pub fn ubus_path(&self) -> PathBuf {
+        self.lab.dir().join(format!("{}.ubus", self.name()))
+    }
+
     /// Its log.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
@@ -139,6 +147,7 @@ impl<'a> Router<'a> {
         let code = self.lab.server().add_router(&self.name())?;
         let mine = self.lab.wans().filter(|wan| wan.spec().router == self.index);
         let config = RouterConfig {
+            lan: LAN.into(),
             tcp: "auto".into(),
             when_server_down: "direct".into(),
             code,
@@ -175,9 +184,10 @@ impl<'a> Router<'a> {
             return Err(self.error(&format!("{} runs already", self.name())));
         }
         let before = KernelState::capture(self.ns())?;
-        let (config, level) = (self.config_path(), self.state().log_level.clone());
+        let (config, ubus) = (self.config_path(), self.ubus_path());
+        let level = self.state().log_level.clone();
         let process = Process::start(self.ns(), BINARY, &self.log_path(), |command| {
-            command.arg("--config").arg(config).arg("run");
+            command.arg("--config").arg(config).arg("run").arg("--ubus").arg(ubus);
             if let Some(level) = level {
                 command.args(["--log", &level]);
             }
@@ -347,6 +357,7 @@ mod tests {
     #[test]
     fn the_configuration_is_as_a_person_would_write_it() {
         let config = RouterConfig {
+            lan: "lan".into(),
             tcp: "auto".into(),
             when_server_down: "direct".into(),
             code: "wanbond1:x".into(),

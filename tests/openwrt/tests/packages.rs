@@ -1,0 +1,228 @@
+//! What `cross/package.sh` makes, read by other code than that which wrote it.
+
+mod apk;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use flate2::read::GzDecoder;
+use tempfile::TempDir;
+
+const BINARY: &[u8] = b"a program";
+/// Of `SOURCE_DATE_EPOCH`.
+const EPOCH: u64 = 1_700_000_000;
+const CONFIG: &str = "etc/config/wanbond";
+
+/// What a file in a package is: mode and content.
+type Files = BTreeMap<String, (u32, Vec<u8>)>;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Packages of a binary that need not run, for one architecture.
+fn packed() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let built = folder.path().join("mipsel");
+    std::fs::create_dir(&built).unwrap();
+    std::fs::write(built.join("wanbond"), BINARY).unwrap();
+    let done = Command::new("bash")
+        .arg(root().join("cross/package.sh"))
+        .arg("--bin")
+        .arg(folder.path())
+        .arg("--out")
+        .arg(folder.path().join("feeds"))
+        .arg("mipsel")
+        .env("SOURCE_DATE_EPOCH", EPOCH.to_string())
+        .output()
+        .expect("bash runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    folder
+}
+
+fn read(folder: &TempDir, release: &str, name: &str) -> Vec<u8> {
+    let path = folder.path().join("feeds").join(release).join("mipsel_24kc").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn ipk(folder: &TempDir) -> (String, Vec<u8>) {
+    let name = format!("wanbond_{}_mipsel_24kc.ipk", version());
+    let content = read(folder, "24.10", &name);
+    (name, content)
+}
+
+fn apk(folder: &TempDir) -> apk::Database {
+    apk::Database::read(&read(folder, "25.12", &format!("wanbond-{}.apk", version())))
+}
+
+/// As the feed's Makefile says.
+fn version() -> String {
+    let makefile = std::fs::read_to_string(root().join("openwrt/wanbond/Makefile")).unwrap();
+    let value = |name: &str| {
+        let line = makefile.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(":=").to_owned()
+    };
+    format!("{}-r{}", value("PKG_VERSION"), value("PKG_RELEASE"))
+}
+
+/// The members of a gzipped tar; owners, times and order are checked on the way.
+fn untar(gzipped: &[u8]) -> Files {
+    let mut files = Files::new();
+    let mut archive = tar::Archive::new(GzDecoder::new(gzipped));
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let header = entry.header();
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
+        assert_eq!(header.mtime().unwrap(), EPOCH);
+        let mode = header.mode().unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let path = path.strip_prefix("./").expect("paths begin with ./").to_owned();
+        if entry.header().entry_type().is_dir() {
+            assert_eq!(mode, 0o755, "{path}");
+            continue;
+        }
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        files.insert(path, (mode, content));
+    }
+    files
+}
+
+/// The files that every router must get, with their modes.
+fn check_tree(files: &Files) {
+    for (path, mode) in [
+        ("usr/bin/wanbond", 0o755),
+        ("etc/init.d/wanbond", 0o755),
+        ("etc/uci-defaults/90-wanbond", 0o755),
+        (CONFIG, 0o644),
+        ("lib/upgrade/keep.d/wanbond", 0o644),
+        ("usr/share/nftables.d/chain-pre/forward/wanbond.nft", 0o644),
+        ("usr/share/nftables.d/chain-pre/input/wanbond.nft", 0o644),
+    ] {
+        let (found, _) = files.get(path).unwrap_or_else(|| panic!("{path} is missing"));
+        assert_eq!(*found, mode, "{path}");
+    }
+    assert_eq!(files["usr/bin/wanbond"].1, BINARY);
+    let source = root().join("openwrt/wanbond/files").join(CONFIG);
+    assert_eq!(files[CONFIG].1, std::fs::read(source).unwrap());
+}
+
+#[test]
+fn an_ipk_has_what_opkg_needs() {
+    let folder = packed();
+    let (_, package) = ipk(&folder);
+    let outer = untar(&package);
+    assert_eq!(outer["debian-binary"].1, b"2.0\n");
+    check_tree(&untar(&outer["data.tar.gz"].1));
+    let control = untar(&outer["control.tar.gz"].1);
+    let text = String::from_utf8(control["control"].1.clone()).unwrap();
+    for line in [
+        "Package: wanbond",
+        &format!("Version: {}", version()),
+        "Depends: libc, firewall4, kmod-tun, kmod-tcp-bbr",
+        "Architecture: mipsel_24kc",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
+    }
+    assert_eq!(control["conffiles"].1, format!("/{CONFIG}\n").as_bytes());
+    for script in ["postinst", "prerm", "postrm"] {
+        let (mode, content) = &control[script];
+        assert_eq!(*mode, 0o755, "{script}");
+        parses(content);
+    }
+}
+
+#[test]
+fn an_apk_has_what_apk_needs() {
+    let folder = packed();
+    let package = apk(&folder);
+    assert_eq!(package.schema, "pckg");
+    check_tree(&package.files());
+    let info = package.info();
+    assert_eq!(info["name"], "wanbond");
+    assert_eq!(info["version"], version());
+    assert_eq!(info["arch"], "mipsel_24kc");
+    assert_eq!(package.depends(), ["firewall4", "kmod-tcp-bbr", "kmod-tun", "libc"]);
+    let files = package.files();
+    let lists = |kind: &str| {
+        String::from_utf8(files[&format!("lib/apk/packages/wanbond.{kind}")].1.clone()).unwrap()
+    };
+    assert!(lists("list").lines().any(|line| line == "/etc/init.d/wanbond"));
+    assert_eq!(lists("conffiles"), format!("/{CONFIG}\n"));
+    assert!(lists("conffiles_static").starts_with(&format!("/{CONFIG} ")));
+    let scripts = package.scripts();
+    assert_eq!(scripts.len(), 4, "after install and upgrade, before and after removal");
+    for script in scripts.values() {
+        parses(script.as_bytes());
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let (first, second) = (packed(), packed());
+    assert_eq!(ipk(&first), ipk(&second));
+    let name = format!("wanbond-{}.apk", version());
+    for (release, name) in [
+        ("24.10", "Packages.gz"),
+        ("24.10", "sha256sums"),
+        ("25.12", &name),
+        ("25.12", "packages.adb"),
+    ] {
+        assert!(read(&first, release, name) == read(&second, release, name), "{name}");
+    }
+}
+
+#[test]
+fn feeds_index_what_they_hold() {
+    let folder = packed();
+    let (name, package) = ipk(&folder);
+    let index = String::from_utf8(read(&folder, "24.10", "Packages")).unwrap();
+    for line in [
+        format!("Filename: {name}"),
+        format!("Size: {}", package.len()),
+        format!("SHA256sum: {}", apk::hex(&apk::sha256(&package))),
+    ] {
+        assert!(index.lines().any(|have| have == line), "{line} in\n{index}");
+    }
+    // opkg takes the last entry only if a blank line ends it.
+    assert!(index.ends_with("\n\n"));
+    let index = apk::Database::read(&read(&folder, "25.12", "packages.adb"));
+    assert_eq!(index.schema, "indx");
+    let package = read(&folder, "25.12", &format!("wanbond-{}.apk", version()));
+    let [listed] = &index.packages()[..] else { panic!("one package") };
+    assert_eq!(listed["name"], "wanbond");
+    assert_eq!(listed["file-size"], package.len().to_string());
+    assert_eq!(listed["hashes"], apk::hex(&apk::sha256(&apk::first_block(&package))));
+}
+
+#[test]
+fn too_large_a_package_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let built = folder.path().join("mipsel");
+    std::fs::create_dir(&built).unwrap();
+    // Bytes that don't compress: a counter's digests.
+    let noise: Vec<u8> = (0..50_000u32).flat_map(|n| apk::sha256(&n.to_le_bytes())).collect();
+    std::fs::write(built.join("wanbond"), noise).unwrap();
+    let done = Command::new("bash")
+        .arg(root().join("cross/package.sh"))
+        .args(["--bin", &folder.path().display().to_string()])
+        .args(["--out", &folder.path().join("feeds").display().to_string(), "mipsel"])
+        .env("SOURCE_DATE_EPOCH", EPOCH.to_string())
+        .output()
+        .expect("bash runs");
+    assert!(!done.status.success());
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("its budget is"), "{said}");
+}
+
+/// Whether a shell understands the script.
+fn parses(script: &[u8]) {
+    assert!(script.starts_with(b"#!/bin/sh\n"));
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("script");
+    std::fs::write(&path, script).unwrap();
+    let done = Command::new("sh").arg("-n").arg(&path).status().expect("sh runs");
+    assert!(done.success(), "{}", String::from_utf8_lossy(script));
+}
