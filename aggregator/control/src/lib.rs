@@ -8,6 +8,8 @@
 //! - [`units`]: numbers as people write and read them (`50 GB`, `48.2 Mbit/s`, `2 h 03 min`).
 //! - [`status`]: the router's status, the one document behind `wanbond status --json`.
 //! - [`server`]: the server's status, behind `wanbond-server status --json`.
+//! - [`history`]: what each WAN did in the last minutes, hours and days.
+//! - [`metrics`]: the statuses as Prometheus text.
 //! - [`event`]: what happened, numbered, and the bounded log that keeps it.
 //! - [`request`]: what is asked over the local control socket, and the answers.
 //!
@@ -25,6 +27,8 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod history;
+pub mod metrics;
 pub mod request;
 pub mod server;
 pub mod status;
@@ -32,12 +36,13 @@ pub mod units;
 pub mod words;
 
 pub use event::{Event, EventLog};
+pub use history::History;
 pub use request::{ErrorReply, Request, Response};
 pub use server::ServerStatus;
 pub use status::Status;
 pub use units::Bytes;
 pub use words::{
-    Carrier, ErrorCode, EventKind, Level, LogLevel, MptcpState, Role, ServerState, TcpMode,
+    Carrier, ErrorCode, EventKind, Level, LogLevel, MptcpState, PathState, Role, ServerState, TcpMode,
     UnknownWord, WanState, WhenServerDown,
 };
 

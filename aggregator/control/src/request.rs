@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::history::History;
 use crate::server::ServerStatus;
 use crate::status::Status;
 use crate::words::{ErrorCode, Role};
@@ -44,6 +45,15 @@ pub enum Request {
         #[serde(default)]
         since: u64,
     },
+    /// What a WAN did of late. Answer: [`Response::History`].
+    History {
+        /// The WAN's name.
+        name: String,
+        /// How far back, in seconds; steps are as short as is kept for that long (1 s for 10 min,
+        /// 10 s for 3 h, 5 min for 7 days). 10 minutes without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
+    },
 }
 
 /// What is done to a WAN.
@@ -73,6 +83,8 @@ pub enum Response {
     Done(Done),
     /// The events asked for.
     Events(Events),
+    /// The past asked for.
+    History(Box<History>),
     /// It is not done, and why.
     Error(ErrorReply),
 }
@@ -172,6 +184,10 @@ mod tests {
             ),
             (Request::Reload, r#"{"method":"reload"}"#),
             (Request::Events { since: 7 }, r#"{"method":"events","since":7}"#),
+            (
+                Request::History { name: "lte".into(), seconds: Some(60) },
+                r#"{"method":"history","name":"lte","seconds":60}"#,
+            ),
         ] {
             assert_eq!(to_line(&request).unwrap(), format!("{line}\n"));
             assert_eq!(Request::from_line(line.as_bytes()).as_ref(), Ok(&request));

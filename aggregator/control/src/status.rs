@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::words::{Carrier, MptcpState, Role, ServerState, TcpMode, WanState, WhenServerDown};
+use crate::words::{
+    Carrier, MptcpState, PathState, Role, ServerState, TcpMode, WanState, WhenServerDown,
+};
 
 /// The router's status.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,10 @@ pub struct Status {
     pub lanes: LanePool,
     /// The LAN's TCP flows.
     pub flows: Flows,
+    /// The tunnel; none before there is a session.
+    pub tunnel: Option<TunnelStatus>,
+    /// Why new flows ride the tunnel's streams; empty while they ride lanes.
+    pub streams_why: String,
     /// What happened of late, oldest first.
     pub events: Vec<Event>,
 }
@@ -114,12 +120,79 @@ pub struct WanStatus {
     pub rx_bytes: u64,
     /// Bytes out since the daemon's start.
     pub tx_bytes: u64,
+    /// The most that came in over this WAN in a second of the last ten minutes, in bits per second.
+    pub rx_peak_bps: u64,
+    /// The most that went out, likewise.
+    pub tx_peak_bps: u64,
     /// The device's MTU in bytes.
     pub mtu: Option<u32>,
+    /// The tunnel's view of this WAN; none before there is a session.
+    pub tunnel: Option<PathStatus>,
     /// What became of MPTCP over this WAN.
     pub mptcp: MptcpState,
     /// Lanes that have a subflow over this WAN.
     pub lanes: u32,
+    /// How often in short order it went away again; such a WAN has to answer steadily before it is
+    /// used.
+    pub flaps: u32,
+    /// What it may carry in a month and has carried; none without a quota.
+    pub quota: Option<QuotaStatus>,
+}
+
+/// A WAN as a path of the tunnel.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PathStatus {
+    /// Whether it answers.
+    pub state: PathState,
+    /// Smoothed round trip in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// What the WAN is known to be able to send, in bits per second; none before it was tried.
+    pub tx_capacity_bps: Option<u64>,
+    /// How long what is sent now waits in the WAN's queue, in milliseconds.
+    pub tx_queue_ms: f64,
+    /// Bytes on their way to the server.
+    pub in_flight: u64,
+    /// The largest datagram that passes, in bytes of UDP payload.
+    pub datagram: u32,
+}
+
+/// A WAN's quota.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuotaStatus {
+    /// Bytes in both directions together that it may carry in a month.
+    pub limit_bytes: u64,
+    /// Bytes that it has carried in this month, over restarts.
+    pub used_bytes: u64,
+    /// The day of the month on which it starts anew.
+    pub billing_day: u8,
+    /// It has carried all it may, and is used in an emergency only.
+    pub exhausted: bool,
+}
+
+/// The tunnel's packets, since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TunnelStatus {
+    /// Some WAN answers.
+    pub live: bool,
+    /// Packets taken from the LAN.
+    pub tx_packets_total: u64,
+    /// Packets handed to the LAN.
+    pub rx_packets_total: u64,
+    /// Packets dropped to keep queues short.
+    pub dropped_total: u64,
+    /// Packets sent again because they were lost.
+    pub repaired_total: u64,
+    /// Packets sent over two WANs from the start.
+    pub duplicated_total: u64,
+    /// Packets that came more than once.
+    pub duplicates_total: u64,
+    /// Packets that came too late to be put in order.
+    pub late_total: u64,
+    /// Packets that were given up.
+    pub given_up_total: u64,
 }
 
 /// The pool of lanes: warm connections to the server, each carrying one flow at a time.

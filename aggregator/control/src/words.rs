@@ -211,6 +211,19 @@ words! {
 }
 
 words! {
+    /// What the tunnel makes of a WAN.
+    PathState, "a path's state", default Unknown {
+        /// It answers.
+        Live = "live",
+        /// An answer is overdue.
+        Suspect = "suspect",
+        /// It has not answered for a while.
+        Down = "down",
+    }
+    else Unknown
+}
+
+words! {
     /// How the router stands with its server.
     ServerState, "a server state", default Unknown {
         /// Handshakes are being sent.

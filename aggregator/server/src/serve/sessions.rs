@@ -24,9 +24,10 @@ use crate::inner::InnerNetwork;
 
 use super::routers::{LiveRouter, LiveRouters};
 
-/// Sessions that a router may have begun and not confirmed. Two handshakes may race over paths;
-/// more come only from somebody who repeats them.
-const MAX_UNCONFIRMED: usize = 4;
+/// Sessions that a router may have begun and not confirmed: its Init comes over each of up to 16
+/// paths, four times where a round trip is long, and it uses the first answer that reaches it. More
+/// come only from somebody who repeats them.
+const MAX_UNCONFIRMED: usize = 64;
 
 /// A session with what the server keeps beside it.
 pub(crate) struct ServerSession {
