@@ -42,8 +42,8 @@ pub use server::ServerStatus;
 pub use status::Status;
 pub use units::Bytes;
 pub use words::{
-    Carrier, ErrorCode, EventKind, Level, LogLevel, MptcpState, PathState, Role, ServerState, TcpMode,
-    UnknownWord, WanState, WhenServerDown,
+    Carrier, ErrorCode, EventKind, Level, LogLevel, MptcpState, PathState, Role, ServerState,
+    TcpMode, UnknownWord, WanState, WhenServerDown,
 };
 
 /// The name of the router's control socket in the abstract namespace (shown as `@wanbond`).

@@ -152,9 +152,8 @@ fn wans(page: &mut Page, wans: &[WanStatus]) {
         })
     });
     page.gauge("wanbond_wan_state", "What the WAN is able to do.", states);
-    let roles = wans
-        .iter()
-        .map(|wan| (vec![("wan", wan.name.as_str()), ("role", wan.role.as_str())], 1.0));
+    let roles =
+        wans.iter().map(|wan| (vec![("wan", wan.name.as_str()), ("role", wan.role.as_str())], 1.0));
     page.gauge("wanbond_wan_role", "What the WAN is for.", roles);
     let mptcp = wans
         .iter()

@@ -57,6 +57,9 @@ enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// As metrics for Prometheus
+        #[arg(long, conflicts_with = "json")]
+        prometheus: bool,
     },
 }
 
@@ -119,7 +122,9 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             start_log(cli.log)?;
             run::run(state)
         }
-        Command::Status { json } => status::print(json),
+        Command::Status { json: true, .. } => status::print(status::Look::Json),
+        Command::Status { prometheus: true, .. } => status::print(status::Look::Prometheus),
+        Command::Status { .. } => status::print(status::Look::Text),
     }
 }
 

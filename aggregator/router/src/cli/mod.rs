@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use wanbond_control::request::{Request, Response, WanAction, to_line};
-use wanbond_control::{LogLevel, ROUTER_SOCKET, Role};
+use wanbond_control::{LogLevel, ROUTER_SOCKET, Role, metrics};
 
 use crate::config::{self, LoadError};
 
@@ -68,6 +68,8 @@ pub enum ClientCommand {
     Check,
     /// Show how the WANs, the server and the flows are
     Status(StatusArgs),
+    /// Show what a WAN did of late, as JSON: rates, round trips and losses, ready for a graph
+    History(HistoryArgs),
     /// Take a WAN in or out of use, or give it another role, until the daemon is restarted
     Wan(WanArgs),
 }
@@ -81,6 +83,19 @@ pub struct StatusArgs {
     /// Again every second, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
+    /// As metrics for Prometheus, such as for its node exporter's textfile collector
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    pub prometheus: bool,
+}
+
+/// Which past to show.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The WAN's name in the configuration
+    pub name: String,
+    /// How far back: 1 s steps for 10 min, 10 s steps for 3 h, 5 min steps for 7 days
+    #[arg(long, default_value_t = 600)]
+    pub seconds: u32,
 }
 
 /// What to do to which WAN.
@@ -124,6 +139,7 @@ pub fn run_client_command(config: &Path, command: &ClientCommand) -> ExitCode {
     let done = match command {
         ClientCommand::Check => check(config, &mut out, &mut io::stderr()),
         ClientCommand::Status(args) => status(args, &mut out),
+        ClientCommand::History(args) => history(args, &mut out),
         ClientCommand::Wan(args) => wan(args, &mut out),
     };
     match done {
@@ -188,6 +204,7 @@ fn status(args: &StatusArgs, out: &mut io::Stdout) -> Result<ExitCode, Failure> 
             other => return Err(ClientError::Unexpected(Box::new(other)).into()),
         };
         let mut text = match (args.json, args.watch) {
+            _ if args.prometheus => metrics::router(&status),
             (false, _) => render(&status, look),
             (true, true) => to_line(&status).map_err(io::Error::from)?,
             (true, false) => serde_json::to_string_pretty(&status).map_err(io::Error::from)? + "\n",
@@ -204,6 +221,18 @@ fn status(args: &StatusArgs, out: &mut io::Stdout) -> Result<ExitCode, Failure> 
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
         }
+    }
+}
+
+fn history(args: &HistoryArgs, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let mut client = Client::connect(ROUTER_SOCKET)?;
+    client.send(&Request::History { name: args.name.clone(), seconds: Some(args.seconds) })?;
+    match client.receive()? {
+        Response::History(history) => {
+            write!(out, "{}", to_line(&history).map_err(io::Error::from)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(ClientError::Unexpected(Box::new(other)).into()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use wanbond_control::status::{ServerLink, WanStatus};
 use wanbond_control::units::{Bytes, bit_rate, duration, milliseconds};
-use wanbond_control::words::{Level, MptcpState, ServerState, WanState};
+use wanbond_control::words::{Level, MptcpState, PathState, ServerState, WanState};
 use wanbond_control::{Event, Status};
 
 const WIDTH: usize = 80;
@@ -149,6 +149,9 @@ fn wans(out: &mut String, status: &Status, look: Look) {
         let traffic = format!("{} down, {} up", Bytes(wan.rx_bytes), Bytes(wan.tx_bytes));
         facts.push(traffic.replace(' ', "\u{a0}"));
         wrap(out, "  ", &facts.join(", "));
+        if let Some(line) = path_facts(wan) {
+            wrap(out, "  ", &line);
+        }
         if !wan.why.is_empty() {
             let age = duration(status.uptime_s - wan.since_s);
             wrap(out, "  ", &format!("{} (for {age})", clean(&wan.why)));
@@ -164,6 +167,31 @@ fn wans(out: &mut String, status: &Status, look: Look) {
         total[6].0 = sum(|wan| wan.tx_bps);
         row(out, &total, look);
     }
+}
+
+/// What the tunnel has found out, where there is something; and the quota.
+fn path_facts(wan: &WanStatus) -> Option<String> {
+    let mut facts: Vec<String> = Vec::new();
+    if let Some(path) = &wan.tunnel {
+        if path.state != PathState::Live {
+            facts.push(format!("tunnel {}", path.state));
+        }
+        facts.extend(path.tx_capacity_bps.map(|bps| format!("can send {}", bit_rate(bps))));
+        // Less is what any link has that is in use.
+        if path.tx_queue_ms >= 20.0 {
+            facts.push(format!("queue {}", milliseconds(path.tx_queue_ms)));
+        }
+    }
+    facts.extend(
+        wan.jitter_ms.filter(|ms| *ms >= 5.0).map(|ms| format!("jitter {}", milliseconds(ms))),
+    );
+    facts.extend(wan.quota.map(|quota| {
+        let share = quota.used_bytes.saturating_mul(100) / quota.limit_bytes.max(1);
+        let limit = Bytes(quota.limit_bytes);
+        format!("{share} % of {limit} used this month, from day {}", quota.billing_day)
+    }));
+    let facts: Vec<String> = facts.iter().map(|fact| fact.replace(' ', "\u{a0}")).collect();
+    (!facts.is_empty()).then(|| facts.join(", "))
 }
 
 fn cells(wan: &WanStatus) -> [(String, Tint); 8] {
@@ -217,6 +245,9 @@ fn flows(out: &mut String, status: &Status) {
         let _ = write!(text, "; {ends}");
     }
     wrap(out, "Flows   ", &text);
+    if !status.streams_why.is_empty() {
+        wrap(out, "        ", &format!("as streams of the tunnel: {}", clean(&status.streams_why)));
+    }
 }
 
 /// Those that are not nought, as `3 refused, 1 reset`; none if all are.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use wanbond_control::words::{MptcpState, Role, ServerState, TcpMode, WhenServerDown};
 use wanbond_control::{Event, EventKind};
 use wanbond_proto::wan::{Reason, State};
@@ -247,7 +247,7 @@ impl Brain {
             wan.repairs += 1;
             wan.renew_endpoints = true;
             self.apply_at = Some(Instant::now());
-            debug!(wan = %wan.name, lacking, "connections lack this WAN: it is joined anew");
+            info!(wan = %wan.name, lacking, "connections lack this WAN: it is joined anew");
         }
     }
 

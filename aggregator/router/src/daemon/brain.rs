@@ -29,8 +29,14 @@ use crate::wan::{Wan, counters, socket};
 pub(crate) const TCP_TRY_AFTER: Duration = Duration::from_millis(1500);
 /// And again after this long.
 const TCP_TRY_EVERY: Duration = Duration::from_secs(10);
+/// A WAN that strips MPTCP is tried again after this long.
+const STRIPPED_TRY_EVERY: Duration = Duration::from_secs(60);
 /// Rates are measured this often while flows are active.
 const TICK: Duration = Duration::from_secs(1);
+/// And this often while little happens, for the history.
+const IDLE_TICK: Duration = Duration::from_secs(10);
+/// Traffic that is worth a look each second, bits per second.
+const WORTH_A_LOOK: u64 = 50_000;
 /// What WANs' devices have received is looked at this often while flows are active.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -75,7 +81,7 @@ impl Brain {
             net: NetState::default(),
             apply_at: Some(Instant::now()),
             urgent: false,
-            tick_at: None,
+            tick_at: Some(Instant::now() + TICK),
             look_at: None,
             last_bytes: 0,
             last_sample: Time::ZERO,
@@ -205,7 +211,7 @@ impl Brain {
             }
             WanEvidence::LaneUp { rtt, mptcp, .. } => {
                 wan.health.handle_tcp_connected(now, rtt);
-                if wan.mptcp != mptcp {
+                if wan.mptcp != mptcp && mptcp != MptcpState::Unknown {
                     wan.mptcp = mptcp;
                     let event = Event::new(
                         self.shared.uptime_s(),
@@ -263,11 +269,13 @@ impl Brain {
             }
             // A lane over the WAN tells whether TCP gets through where UDP does not, and what
             // becomes of MPTCP there.
-            let known = wan.health.state() == State::Up
-                && wan.health.reason() == Reason::Answers
-                && wan.mptcp != MptcpState::Unknown;
+            let answers = wan.health.state() == State::Up && wan.health.reason() == Reason::Answers;
+            let known = answers && !matches!(wan.mptcp, MptcpState::Unknown | MptcpState::Stripped);
             if wan.facts.is_ok() && !known && now >= wan.next_tcp_try {
-                wan.next_tcp_try = now + TCP_TRY_EVERY;
+                // That MPTCP is stripped need not be so for ever.
+                let stripped = answers && wan.mptcp == MptcpState::Stripped;
+                let pause = if stripped { STRIPPED_TRY_EVERY } else { TCP_TRY_EVERY };
+                wan.next_tcp_try = now + pause;
                 tokio::spawn(crate::lanes::try_wan(Arc::clone(&self.shared), wan.view()));
             }
         }
@@ -280,9 +288,10 @@ impl Brain {
     }
 
     pub(super) fn start_ticking(&mut self) {
-        if self.tick_at.is_none() {
+        let soon = Instant::now() + TICK;
+        if self.tick_at.is_none_or(|at| at > soon) {
             self.sample_rates();
-            self.tick_at = Some(Instant::now() + TICK);
+            self.tick_at = Some(soon);
         }
         self.set_active(true);
     }
@@ -315,8 +324,13 @@ impl Brain {
             self.publish();
         }
         let flows = self.shared.counters.flows_active.load(Ordering::Relaxed);
-        // One last tick after the last flow shows its rate as zero.
-        self.tick_at = (flows > 0 || moved).then(|| Instant::now() + TICK);
+        let now = self.shared.clock.now();
+        let mut lively = flows > 0 || moved;
+        for wan in &mut self.wans {
+            wan.note_history(now);
+            lively |= wan.rate.rx_bps + wan.rate.tx_bps > WORTH_A_LOOK;
+        }
+        self.tick_at = Some(Instant::now() + if lively { TICK } else { IDLE_TICK });
     }
 
     pub(super) fn sample_rates(&mut self) {

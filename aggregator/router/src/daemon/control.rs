@@ -15,6 +15,8 @@ use wanbond_linux::control_socket::peer_is_trusted;
 
 use super::brain::Brain;
 
+/// Of a WAN's past, unless told otherwise.
+const HISTORY_SECONDS: u32 = 600;
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -123,18 +125,34 @@ impl Brain {
                     last_seq: log.last_seq(),
                 })
             }
+            Request::History { name, seconds } => match self.place(&name) {
+                Ok(place) => {
+                    let past = &self.wans[place].past;
+                    let seconds = seconds.unwrap_or(HISTORY_SECONDS);
+                    Response::History(Box::new(past.show(&name, seconds)))
+                }
+                Err(error) => Response::Error(error),
+            },
         };
         // Whoever asked may have gone.
         let _ = asked.answer.send(response);
     }
 
-    fn act(&mut self, name: &str, action: WanAction) -> Response {
-        let Some(place) = self.wans.iter().position(|wan| &*wan.name == name) else {
+    /// Where the WAN of this name stands.
+    fn place(&self, name: &str) -> Result<usize, ErrorReply> {
+        self.wans.iter().position(|wan| &*wan.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.wans.iter().map(|wan| &*wan.name).collect();
-            return Response::Error(ErrorReply::new(
+            ErrorReply::new(
                 ErrorCode::UnknownWan,
                 format!("there is no WAN '{name}'; there are: {}", known.join(", ")),
-            ));
+            )
+        })
+    }
+
+    fn act(&mut self, name: &str, action: WanAction) -> Response {
+        let place = match self.place(name) {
+            Ok(place) => place,
+            Err(error) => return Response::Error(error),
         };
         let configured = self.wans[place].config.role;
         let role = match action {

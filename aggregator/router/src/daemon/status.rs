@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use wanbond_control::status::{
-    Flows, FlowsByWay, LanePool, MptcpSupport, ServerLink, Status, WanStatus,
+    Flows, FlowsByWay, LanePool, MptcpSupport, PathStatus, ServerLink, Status, TunnelStatus,
+    WanStatus,
 };
-use wanbond_control::words::{Carrier, Role};
+use wanbond_control::words::{Carrier, PathState, Role};
 use wanbond_proto::Time;
+use wanbond_proto::tunnel::{Liveness, PathFigures};
 use wanbond_proto::wan::State;
+use wanbond_relay::tunnel::TunnelDriver;
 
 use super::brain::Brain;
-use crate::shared::{WanSocket, read};
+use crate::lanes::connect::{StreamsFor, streams_for};
+use crate::shared::{Shared, WanSocket, read};
 use crate::wan::Wan;
 
 /// Events shown with the status; all that are kept can be asked for.
@@ -46,7 +50,7 @@ impl Brain {
                 .iter()
                 .map(|wan| {
                     let own = |s: &WanSocket| lanes.get(&s.source).copied().unwrap_or(0);
-                    wan_status(wan, now, wan.sockets.iter().map(own).sum())
+                    wan_status(shared, wan, now, wan.sockets.iter().map(own).sum())
                 })
                 .collect(),
             lanes: LanePool {
@@ -72,6 +76,8 @@ impl Brain {
                 reset_total: read(&counters.reset),
                 retried_total: read(&counters.retried),
             },
+            tunnel: shared.tunnel().map(|tunnel| tunnel_status(&tunnel)),
+            streams_why: streams_why(shared),
             events: shared.events().latest(EVENTS).cloned().collect(),
         }
     }
@@ -106,9 +112,54 @@ impl Brain {
     }
 }
 
-fn wan_status(wan: &Wan, now: Time, lanes: u32) -> WanStatus {
+/// Why new flows ride streams; empty while they don't.
+fn streams_why(shared: &Shared) -> String {
+    match streams_for(shared) {
+        None => "",
+        Some(StreamsFor::Configured) => "the configuration says so (option tcp 'stream')",
+        Some(StreamsFor::NoMptcp) => "this kernel has no MPTCP, or it is switched off",
+        Some(StreamsFor::Stripped) => {
+            "something on the way of a WAN removes MPTCP, and lanes would leave that WAN out"
+        }
+    }
+    .to_owned()
+}
+
+fn tunnel_status(tunnel: &TunnelDriver) -> TunnelStatus {
+    let figures = tunnel.figures();
+    TunnelStatus {
+        live: tunnel.is_live(),
+        tx_packets_total: figures.packets_in,
+        rx_packets_total: figures.packets_out,
+        dropped_total: figures.dropped,
+        repaired_total: figures.repaired,
+        duplicated_total: figures.duplicated,
+        duplicates_total: figures.duplicates,
+        late_total: figures.late,
+        given_up_total: figures.given_up,
+    }
+}
+
+fn path_status(figures: &PathFigures) -> PathStatus {
+    PathStatus {
+        state: match figures.liveness {
+            Liveness::Live => PathState::Live,
+            Liveness::Suspect => PathState::Suspect,
+            Liveness::Down => PathState::Down,
+        },
+        rtt_ms: figures.srtt.map(ms),
+        tx_capacity_bps: (figures.rate > 0).then(|| figures.rate.saturating_mul(8)),
+        tx_queue_ms: ms(figures.queue),
+        in_flight: figures.in_flight,
+        datagram: figures.datagram.into(),
+    }
+}
+
+fn wan_status(shared: &Shared, wan: &Wan, now: Time, lanes: u32) -> WanStatus {
     let facts = wan.facts.as_ref().ok();
     let rtt = wan.health.rtt();
+    let (rx_peak_bps, tx_peak_bps) = wan.past.peaks();
+    let path = shared.tunnel().and_then(|tunnel| tunnel.path_figures(wan.path));
     WanStatus {
         name: wan.name.to_string(),
         interface: match &wan.config.link {
@@ -137,9 +188,14 @@ fn wan_status(wan: &Wan, now: Time, lanes: u32) -> WanStatus {
         tx_bps: wan.rate.tx_bps,
         rx_bytes: wan.rate.total.rx,
         tx_bytes: wan.rate.total.tx,
+        rx_peak_bps,
+        tx_peak_bps,
         mtu: facts.map(|f| f.mtu),
+        tunnel: path.as_ref().map(path_status),
         mptcp: wan.mptcp,
         lanes,
+        flaps: wan.health.flaps(now),
+        quota: None,
     }
 }
 

@@ -25,6 +25,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// A second WAN is tried when the first has not answered for this long, or for two round trips.
 const RACE_AFTER: Duration = Duration::from_millis(200);
 
+/// A SYN that is not answered is sent again after a second (RFC 6298 §2), and after a few the kernel
+/// leaves MPTCP out of it: such a connection says nothing about what networks strip.
+const SYN_SENT_AGAIN: Duration = Duration::from_millis(950);
+
 /// The WANs in the order in which a lane is tried over them: living before silent ones, then by
 /// role, then by round-trip time.
 pub(super) fn candidates(wans: &[WanView]) -> Vec<WanView> {
@@ -73,6 +77,7 @@ pub(crate) async fn connect_over(shared: &Shared, wan: &WanView) -> io::Result<T
 /// Opens a lane over this WAN; its Hello is on the way, and the server's Ready not waited for.
 async fn open_over(shared: Arc<Shared>, wan: WanView) -> io::Result<Lane> {
     let session = shared.sessions.current().ok_or(io::ErrorKind::NotConnected)?;
+    let started = Instant::now();
     let stream = match connect_over(&shared, &wan).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -87,12 +92,13 @@ async fn open_over(shared: Arc<Shared>, wan: WanView) -> io::Result<Lane> {
         MptcpState::Unknown
     } else if mptcp_info(&stream)?.is_some() {
         MptcpState::Working
+    } else if started.elapsed() >= SYN_SENT_AGAIN {
+        MptcpState::Unknown
     } else {
         MptcpState::Stripped
     };
-    if shared.tcp == TcpMode::Mptcp
-        && matches!(mptcp, MptcpState::Stripped | MptcpState::Unsupported)
-    {
+    let plain = mptcp != MptcpState::Working && mptcp_info_supported();
+    if shared.tcp == TcpMode::Mptcp && (plain || mptcp == MptcpState::Unsupported) {
         return Err(io::Error::other(
             "MPTCP does not get through, and the configuration allows nothing else",
         ));
@@ -104,19 +110,31 @@ async fn open_over(shared: Arc<Shared>, wan: WanView) -> io::Result<Lane> {
     Ok(Lane { stream: lane, path: wan.path, mptcp, opened: shared.clock.now(), reused: false })
 }
 
-/// Whether flows ride the tunnel's streams now: where the user wants it, or where a living WAN
-/// would be left out, since the kernel has no MPTCP or something on the way strips it.
-pub(crate) fn uses_streams(shared: &Shared) -> bool {
+/// Why flows ride the tunnel's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamsFor {
+    /// The user wants it.
+    Configured,
+    /// This kernel has no MPTCP.
+    NoMptcp,
+    /// A living WAN would be left out: something on its way strips MPTCP.
+    Stripped,
+}
+
+/// Why flows ride the tunnel's streams now, if they do.
+pub(crate) fn streams_for(shared: &Shared) -> Option<StreamsFor> {
     match shared.tcp {
-        TcpMode::Stream => true,
-        TcpMode::Mptcp | TcpMode::Packet => false,
+        TcpMode::Stream => Some(StreamsFor::Configured),
+        TcpMode::Mptcp | TcpMode::Packet => None,
         TcpMode::Auto => {
+            let reason = if shared.mptcp { StreamsFor::Stripped } else { StreamsFor::NoMptcp };
             let left_out = shared.wans.borrow().iter().any(|wan| {
                 wan.state == State::Up
                     && wan.role == Role::Bond
                     && (!shared.mptcp || wan.mptcp == MptcpState::Stripped)
             });
-            left_out && shared.tunnel().is_some_and(|tunnel| tunnel.is_live())
+            let live = || shared.tunnel().is_some_and(|tunnel| tunnel.is_live());
+            (left_out && live()).then_some(reason)
         }
     }
 }

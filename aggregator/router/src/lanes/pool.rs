@@ -19,7 +19,7 @@ use wanbond_proto::Time;
 use wanbond_proto::wan::State;
 
 use super::Lane;
-use super::connect::{NotReady, open, open_stream, open_warm, uses_streams};
+use super::connect::{NotReady, open, open_stream, open_warm, streams_for};
 use super::demand::Demand;
 use crate::link::LinkHint;
 use crate::shared::{Shared, count};
@@ -242,7 +242,7 @@ impl LanePool {
     }
 
     async fn try_take(&self, shared: &Arc<Shared>, deadline: Instant) -> io::Result<Lane> {
-        if uses_streams(shared)
+        if streams_for(shared).is_some()
             && let Ok(lane) = open_stream(shared)
         {
             return Ok(lane);

@@ -26,6 +26,7 @@ const METHODS: &[(&str, &[Argument])] = &[
     ),
     ("events", &[("since", BlobMsgType::INT32)]),
     ("reload", &[]),
+    ("history", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
 ];
 
 /// What to register the object with.

@@ -3,9 +3,11 @@
 //! - [`facts`]: from device name to addresses, gateway, routes.
 //! - [`socket`]: the UDP socket of each address, and reading it.
 //! - [`counters`]: bytes in and out of devices.
+//! - [`history`]: what was measured, second by second, hour by hour.
 
 pub(crate) mod counters;
 pub(crate) mod facts;
+pub(crate) mod history;
 pub(crate) mod socket;
 
 use std::net::SocketAddr;
@@ -20,8 +22,9 @@ use wanbond_proto::wan::{Reason, State, WanHealth};
 
 use crate::config;
 use crate::shared::{Shared, WanSocket, WanView};
-use counters::Rate;
+use counters::{DeviceBytes, Rate};
 use facts::Facts;
+use history::{Past, Step};
 
 /// One configured WAN.
 pub(crate) struct Wan {
@@ -38,6 +41,9 @@ pub(crate) struct Wan {
     pub(crate) observed: Option<SocketAddr>,
     pub(crate) mptcp: MptcpState,
     pub(crate) rate: Rate,
+    pub(crate) past: Past,
+    /// When `past` was last added to, and the bytes carried until then.
+    noted: (Time, DeviceBytes),
     /// When a lane is tried over it next, where UDP is not answered.
     pub(crate) next_tcp_try: Time,
     /// Since when the server has not answered over it.
@@ -62,6 +68,8 @@ impl Wan {
             observed: None,
             mptcp: MptcpState::Unknown,
             rate: Rate::default(),
+            past: Past::default(),
+            noted: (now, DeviceBytes::default()),
             next_tcp_try: now,
             silent_since: None,
             renew_endpoints: false,
@@ -109,6 +117,21 @@ impl Wan {
         self.next_tcp_try = now + crate::daemon::TCP_TRY_AFTER;
         self.health.set_link(now, self.facts.is_ok());
         true
+    }
+
+    /// Adds to its history how it was since the last time.
+    pub(crate) fn note_history(&mut self, now: Time) {
+        let (since, before) = self.noted;
+        let micros = u64::try_from(now.since(since).as_micros()).unwrap_or(u64::MAX).max(1);
+        let bps = |bytes: u64| bytes.saturating_mul(8_000_000) / micros;
+        let total = self.rate.total;
+        let up = self.health.state() == State::Up;
+        let rtt = self.health.rtt().srtt().filter(|_| up).map(|rtt| rtt.as_secs_f64() * 1e3);
+        let loss = up.then(|| f64::from(self.health.loss_ppm()) / 1e4);
+        let step = Step::new(bps(total.rx - before.rx), bps(total.tx - before.tx), rtt, loss);
+        let seconds = u32::try_from(now.as_micros() / 1_000_000).unwrap_or(u32::MAX);
+        self.past.note(seconds, step);
+        self.noted = (now, total);
     }
 
     /// Closes its sockets.

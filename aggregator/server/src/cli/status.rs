@@ -7,20 +7,31 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use wanbond_control::request::{from_line, to_line};
-use wanbond_control::{Request, Response, SERVER_SOCKET, ServerStatus};
+use wanbond_control::{Request, Response, SERVER_SOCKET, ServerStatus, metrics};
 
 /// More than the status of ten thousand routers.
 const MAX_ANSWER: u64 = 16 << 20;
 
 /// Prints the status.
-pub(super) fn print(json: bool) -> anyhow::Result<()> {
+pub(super) fn print(look: Look) -> anyhow::Result<()> {
     let status = ask()?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        print!("{}", text(&status));
+    match look {
+        Look::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+        Look::Prometheus => print!("{}", metrics::server(&status)),
+        Look::Text => print!("{}", text(&status)),
     }
     Ok(())
+}
+
+/// How the status is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// For people.
+    Text,
+    /// As one document.
+    Json,
+    /// As metrics.
+    Prometheus,
 }
 
 fn ask() -> anyhow::Result<ServerStatus> {
