@@ -129,6 +129,7 @@ fn lan_plan() -> LanPlan {
         firewall: LanTunnel {
             devices: vec!["br-lan".into()],
             tcp: false,
+            silent: false,
             ipv4: true,
             ipv6: true,
             bypass_v4: Vec::new(),

@@ -19,14 +19,18 @@ pub const MARK: u32 = 0x1000_0000;
 ///
 /// Packets from the LAN to the Internet get [`MARK`], which a routing rule sends to the tunnel.
 /// Never marked are the same destinations as a [`Redirect`](super::Redirect) leaves alone, and TCP
-/// unless asked for. A connection that has begun in the tunnel stays there. Out of the tunnel come answers, and connections to the forwarded ports;
-/// the answers of the latter get the mark too, whatever they are.
+/// unless asked for. A connection that has begun in the tunnel stays there. Out of the tunnel come
+/// answers, and connections to the forwarded ports; the answers of the latter get the mark too,
+/// whatever they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LanTunnel {
     /// The LAN's devices.
     pub devices: Vec<String>,
     /// Send TCP through the tunnel as well, as it is not redirected.
     pub tcp: bool,
+    /// The tunnel is silent at present: nothing new goes in. TCP connections that began in it stay,
+    /// as they would not survive another address, and go on if it comes back in time.
+    pub silent: bool,
     /// Send IPv4.
     pub ipv4: bool,
     /// Send IPv6.
@@ -72,6 +76,7 @@ impl LanTunnel {
         let _ = writeln!(text, "table inet {table} {{");
         if let Some(devices) = &devices {
             self.write_marks(&mut text, devices)?;
+            write_through(&mut text);
         }
         if let Some(end) = &self.end {
             end.write(&mut text, devices.as_deref())?;
@@ -86,6 +91,12 @@ impl LanTunnel {
         let _ = writeln!(text, "\t\tiifname {{ {devices} }} goto choose");
         text.push_str("\t}\n");
         text.push_str("\tchain choose {\n");
+        if self.silent {
+            let began = format!("ct mark and {MARK:#x} == {MARK:#x}");
+            let _ = writeln!(text, "\t\tmeta l4proto tcp {began} goto through");
+            text.push_str("\t}\n");
+            return Ok(());
+        }
         let _ = writeln!(text, "\t\tct mark and {MARK:#x} == {MARK:#x} goto through");
         // What began before the tunnel was there: TCP would not survive another address, and what
         // was not translated from the start is not translated later. Other connections move.
@@ -114,12 +125,15 @@ impl LanTunnel {
             let _ = writeln!(text, "\t\tmeta nfproto {nfproto} goto through");
         }
         text.push_str("\t}\n");
-        text.push_str("\tchain through {\n");
-        let _ = writeln!(text, "\t\tct mark set ct mark or {MARK:#x}");
-        let _ = writeln!(text, "\t\tmeta mark set meta mark or {MARK:#x}");
-        text.push_str("\t}\n");
         Ok(())
     }
+}
+
+fn write_through(text: &mut String) {
+    text.push_str("\tchain through {\n");
+    let _ = writeln!(text, "\t\tct mark set ct mark or {MARK:#x}");
+    let _ = writeln!(text, "\t\tmeta mark set meta mark or {MARK:#x}");
+    text.push_str("\t}\n");
 }
 
 impl TunnelEnd {
@@ -227,6 +241,7 @@ mod tests {
         LanTunnel {
             devices: vec!["br-lan".into(), "br-guest".into()],
             tcp: false,
+            silent: false,
             ipv4: true,
             ipv6: true,
             bypass_v4: vec!["203.0.113.7/32".parse().unwrap()],
@@ -255,6 +270,14 @@ mod tests {
     fn without_a_tunnel_packets_are_marked_only() {
         let text = LanTunnel { end: None, tcp: true, ipv6: false, ..tunnel() }.render().unwrap();
         assert_eq!(text, include_str!("golden_lan_tunnel_down.nft"));
+    }
+
+    #[test]
+    fn a_silent_tunnel_keeps_the_tcp_connections_it_has() {
+        let text = LanTunnel { silent: true, tcp: true, ..tunnel() }.render().unwrap();
+        let choose = "chain choose {\n\t\tmeta l4proto tcp ct mark and 0x10000000 == 0x10000000 \
+                      goto through\n\t}\n";
+        assert!(text.contains(choose) && text.contains("chain translate"), "{text}");
     }
 
     #[test]

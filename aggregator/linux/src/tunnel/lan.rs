@@ -162,6 +162,7 @@ mod tests {
             firewall: LanTunnel {
                 devices: vec!["br-lan".into()],
                 tcp: false,
+                silent: false,
                 ipv4: true,
                 ipv6: true,
                 bypass_v4: Vec::new(),

@@ -78,6 +78,8 @@ impl Brain {
         self.set_direct(self.goes_direct() && !self.kernel.redirects());
         if !self.tunnel.update(&self.shared, &self.config.globals, &self.lan).await {
             self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
+        } else if let Some(at) = self.tunnel.update_at() {
+            self.apply_at = Some(self.apply_at.map_or(at, |set| set.min(at)));
         }
     }
 

@@ -24,6 +24,8 @@ pub struct TunnelUp {
     pub mtu: u16,
     /// The port forwards that the server told of.
     pub forwards: Vec<Forward>,
+    /// The server does not answer at present.
+    pub silent: bool,
 }
 
 /// What the kernel should hold; `None`: nothing, the LAN's packets go their usual way.
@@ -49,6 +51,7 @@ pub fn plan(
         firewall: LanTunnel {
             devices: lan.to_vec(),
             tcp: globals.tcp == TcpMode::Packet,
+            silent: up.is_some_and(|up| up.silent),
             // Refused is refused, whatever the server could reach if it were there.
             ipv4: egress.ipv4 || up.is_none(),
             ipv6: egress.ipv6 || up.is_none(),
@@ -128,7 +131,9 @@ impl TunnelKernel {
         if plan.is_none() {
             self.there = !self.told.is_empty();
         }
-        if was == self.there {
+        if let Some(plan) = plan.filter(|plan| plan.firewall.silent) {
+            debug!(block = plan.block, "the LAN's other packets wait or go their usual way");
+        } else if was == self.there {
             debug!(there = self.there, "looked at what stands around the tunnel");
         } else {
             info!(tunnelled = self.there, "the LAN's other packets");
@@ -156,6 +161,7 @@ mod tests {
                 server_v6: "fd77::1".parse().unwrap(),
             },
             mtu: 1400,
+            silent: false,
             forwards: vec![forward(8080, 8080, "192.168.1.10", 80), forward(90, 99, "fd00::1", 90)],
         }
     }
@@ -178,6 +184,8 @@ mod tests {
         assert_eq!(end.forwards[1].to_port, None);
         let packets = Globals { tcp: TcpMode::Packet, ..Globals::default() };
         assert!(plan_of(&packets, Some(&up())).unwrap().firewall.tcp);
+        let silent = plan_of(&packets, Some(&TunnelUp { silent: true, ..up() })).unwrap();
+        assert!(silent.firewall.silent && silent.firewall.end.is_some() && !silent.block);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 use wanbond_control::words::{Role, ServerState, WhenServerDown};
 use wanbond_linux::netstate::NetlinkError;
@@ -45,6 +47,11 @@ impl TunnelSink for DeviceSink {
     }
 }
 
+/// How long TCP connections in the tunnel wait for a server that does not answer. Until then a
+/// connection goes on as if nothing had been; afterwards its packets go their usual way, where
+/// they meet a reset, so that the application can begin anew.
+const TCP_WAITS: Duration = Duration::from_secs(60);
+
 /// While there is no session.
 const NO_EGRESS: Egress = Egress { ipv4: false, ipv6: false };
 
@@ -66,6 +73,8 @@ pub(super) struct TunnelKeeper {
     /// Told once.
     complained: bool,
     server: Option<Instance>,
+    /// The server has not answered since then.
+    silent_since: Option<Instant>,
 }
 
 impl TunnelKeeper {
@@ -79,6 +88,7 @@ impl TunnelKeeper {
             device: None,
             complained: false,
             server: None,
+            silent_since: None,
         })
     }
 
@@ -111,16 +121,30 @@ impl TunnelKeeper {
         let up = match about {
             Some((Some(inner), _)) if self.device.is_some() => {
                 let forwards = shared.forwards.borrow().list.clone();
-                Some(TunnelUp { inner, mtu: TUN_MTU, forwards })
+                Some(TunnelUp { inner, mtu: TUN_MTU, forwards, silent: false })
             }
             _ => None,
         };
         let direct = globals.when_server_down == WhenServerDown::Direct;
-        let up = up.filter(|_| connected || !direct);
+        let up = match up {
+            Some(up) if direct && !connected => {
+                let since = *self.silent_since.get_or_insert_with(Instant::now);
+                (since.elapsed() < TCP_WAITS).then_some(TunnelUp { silent: true, ..up })
+            }
+            up => {
+                self.silent_since = None;
+                up
+            }
+        };
         let server: Vec<IpAddr> = shared.server.borrow().0.iter().map(|a| a.ip()).collect();
         let egress = about.map(|(_, egress)| egress).unwrap_or(NO_EGRESS);
         let plan = plan(globals, lan, &server, egress, up.as_ref());
         self.kernel.apply(plan.as_ref()).await
+    }
+
+    /// When [`Self::update`] is to be called again though nothing has happened.
+    pub(super) fn update_at(&self) -> Option<Instant> {
+        self.silent_since.map(|since| since + TCP_WAITS).filter(|at| *at > Instant::now())
     }
 
     /// A tunnel for the session: the old one goes on as long as the server's run is the same.
