@@ -2,10 +2,11 @@
 # Builds static release binaries for routers (musl, no shared library), each checked for its kind and
 # its size:
 #
-#   bash cross/build.sh [--bin NAME]... [--out DIR] [ARCH...]
+#   bash cross/build.sh [--bin NAME]... [--tests] [--out DIR] [ARCH...]
 #
 # ARCH      x86_64 aarch64 armv7 mipsel mips riscv64; default: all
 # --bin     wanbond (default), wanbond-server; may be repeated
+# --tests   the protocol's tests too, to DIR/ARCH/tests/
 # --out     where DIR/ARCH/NAME goes; default build/
 #
 # Needs Rust and its library's source, and zig as linker and C library. With rustup, the source is
@@ -25,11 +26,12 @@ TOOLS="${WANBOND_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/wanbond/tools}"
 TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/cross"
 
 main() {
-    local out=build bins=() wanted=() arch bin
+    local out=build tests=0 bins=() wanted=() arch bin
     while [ $# -gt 0 ]; do
         case "$1" in
             --bin) bins+=("${2:?--bin needs a name}") && shift ;;
             --out) out="${2:?--out needs a folder}" && shift ;;
+            --tests) tests=1 ;;
             -*) usage ;;
             *) rust_target "$1" >/dev/null || fail "unknown ARCH '$1'; there are: ${ARCHES[*]}"
                 wanted+=("$1") ;;
@@ -44,6 +46,7 @@ main() {
         for bin in "${bins[@]}"; do
             build "$arch" "$bin" "$out"
         done
+        [ "$tests" = 0 ] || build_tests "$arch" "$out"
     done
 }
 
@@ -59,25 +62,48 @@ fail() {
 
 # build ARCH BIN OUT
 build() {
-    local arch="$1" bin="$2" out="$3/$1" profile=small target flags built
+    local arch="$1" bin="$2" out="$3/$1" profile=small built
     [ "$bin" = wanbond ] || profile=release
-    target=$(rust_target "$arch")
-    flags=$(rust_flags "$arch")
-    # Paths of this machine have no place in a binary.
-    flags+=" --remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
-    echo "building $bin for $arch ($target)"
-    # RUSTC_BOOTSTRAP: build-std is not in stable Rust; without it mips can't be built at all, and
-    # everything is larger.
-    RUSTC="$rustc" CARGO="$cargo" RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" CARGO_TARGET_DIR="$TARGET_DIR" \
-        PATH="$TOOLS/bin:$PATH" \
-        cargo-zigbuild zigbuild --locked --profile "$profile" --target "$target" -p "$bin" --bin "$bin" \
-        -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size
-    built="$TARGET_DIR/$target/$profile/$bin"
+    echo "building $bin for $arch"
+    zigbuild "$arch" std,panic_abort --profile "$profile" -p "$bin" --bin "$bin"
+    built="$TARGET_DIR/$(rust_target "$arch")/$profile/$bin"
     check_kind "$arch" "$built"
     mkdir -p "$out"
     python3 cross/sstrip.py "$built" "$out/$bin"
     [ "$bin" != wanbond ] || check_size "$arch" "$out/$bin"
     printf '%s/%s: %d bytes\n' "$out" "$bin" "$(stat -c %s "$out/$bin")"
+}
+
+# build_tests ARCH OUT
+build_tests() {
+    local arch="$1" out="$2/$1/tests" built
+    echo "building the protocol's tests for $arch"
+    rm -rf "$out"
+    mkdir -p "$out"
+    # -Z panic-abort-tests: the library is built without unwinding.
+    zigbuild "$arch" std,panic_abort,test --profile small -p wanbond-proto --tests \
+        -Z panic-abort-tests --message-format json-render-diagnostics |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' |
+        while read -r built; do
+            check_kind "$arch" "$built"
+            cp "$built" "$out/"
+        done
+    [ -n "$(ls "$out")" ] || fail "no tests were built"
+}
+
+# zigbuild ARCH PARTS-OF-STD ARGUMENT...: cargo, with zig as linker.
+zigbuild() {
+    local arch="$1" std="$2" flags
+    shift 2
+    flags=$(rust_flags "$arch")
+    # Paths of this machine have no place in a binary.
+    flags+=" --remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+    # RUSTC_BOOTSTRAP: build-std is not in stable Rust; without it mips can't be built at all, and
+    # everything is larger.
+    RUSTC="$rustc" CARGO="$cargo" RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" CARGO_TARGET_DIR="$TARGET_DIR" \
+        PATH="$TOOLS/bin:$PATH" \
+        cargo-zigbuild zigbuild --locked --target "$(rust_target "$arch")" "$@" \
+        -Z build-std="$std" -Z build-std-features=optimize_for_size
 }
 
 # check_kind ARCH FILE: the right processor, and nothing to be loaded at its start.

@@ -10,9 +10,11 @@ mod nft;
 mod ports;
 mod render;
 mod vps_tunnel;
+mod watch;
 
 pub use lan_tunnel::{LanTunnel, MARK, TunnelEnd};
 pub use nft::{FirewallError, dropping_forward_chains, is_present, remove};
 pub use ports::{PortForward, Transport};
 pub use render::Redirect;
 pub use vps_tunnel::{Outside, VpsTunnel};
+pub use watch::TableWatch;

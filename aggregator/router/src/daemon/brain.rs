@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use wanbond_control::words::{MptcpState, Role};
 use wanbond_control::{Event, EventKind};
+use wanbond_linux::firewall::TableWatch;
 use wanbond_linux::netstate::{NetState, Netlink};
-use wanbond_linux::owned::Journal;
+use wanbond_linux::owned::{Journal, Owner};
 use wanbond_proto::Time;
 use wanbond_proto::datagram::{MAX_PATHS, PathId};
 use wanbond_proto::tunnel::Liveness;
@@ -39,6 +40,9 @@ const IDLE_TICK: Duration = Duration::from_secs(10);
 const WORTH_A_LOOK: u64 = 50_000;
 /// What WANs' devices have received is looked at this often while flows are active.
 const LOOK: Duration = Duration::from_millis(25);
+
+/// What another program's change of the firewall is given to end.
+const AFTER_FLUSH: Duration = Duration::from_millis(100);
 
 pub(crate) struct Brain {
     pub(super) config: Config,
@@ -130,6 +134,7 @@ impl Brain {
         asked: &mut mpsc::Receiver<Asked>,
     ) -> Result<()> {
         let mut changes = self.netlink.changes();
+        let mut tables = TableWatch::new().inspect_err(|error| debug!(%error, "nftables")).ok();
         let mut sessions = self.shared.sessions.subscribe();
         let mut standing = self.shared.watch_standing();
         let mut server = self.shared.server.subscribe();
@@ -172,6 +177,11 @@ impl Brain {
                 _ = standing.changed() => self.apply_at = Some(Instant::now()),
                 _ = forwards.changed() => self.apply_at = Some(Instant::now()),
                 _ = server.changed() => self.apply_at = Some(Instant::now()),
+                () = tables_lost(&mut tables) => {
+                    self.kernel.suspect_firewall();
+                    // A firewall that is restarted deletes first and then puts its own there.
+                    self.apply_at.get_or_insert(Instant::now() + AFTER_FLUSH);
+                }
                 () = self.surroundings.changed() => self.surroundings_changed(),
                 () = shared.flow_started.notified() => self.start_ticking(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -345,4 +355,17 @@ impl Brain {
             }
         }
     }
+}
+
+/// Returns when one of our firewall tables may have been deleted; never where that can't be known.
+async fn tables_lost(watch: &mut Option<TableWatch>) {
+    let ours = [Owner::Router.nft_table(), Owner::Router.tunnel_table()];
+    if let Some(there) = watch {
+        match there.deleted(&ours).await {
+            Ok(()) => return,
+            Err(error) => warn!(%error, "tables that others delete are not noticed any more"),
+        }
+        *watch = None;
+    }
+    std::future::pending::<()>().await;
 }

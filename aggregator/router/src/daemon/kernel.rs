@@ -53,6 +53,8 @@ pub(super) struct Kernel {
     redirect: Option<Redirect>,
     /// Told once, not at every attempt.
     complained: bool,
+    /// Another program may have taken our table.
+    suspicious: bool,
 }
 
 impl Kernel {
@@ -75,7 +77,7 @@ impl Kernel {
                 warn!(%error, "MPTCP limits can't be raised: not every WAN may be joined");
             }
         }
-        Self { netlink, paths, journal, redirect: None, complained: false }
+        Self { netlink, paths, journal, redirect: None, complained: false, suspicious: false }
     }
 
     /// Whether the LAN's TCP comes to us now.
@@ -103,6 +105,13 @@ impl Kernel {
         }
         if let Some(endpoints) = &wanted.endpoints {
             good &= self.apply_endpoints(endpoints).await;
+        }
+        if std::mem::take(&mut self.suspicious)
+            && self.redirect.is_some()
+            && matches!(firewall::is_present(Owner::Router.nft_table()).await, Ok(false))
+        {
+            info!("another program has removed the firewall table: it is set again");
+            self.redirect = None;
         }
         if wanted.redirect != self.redirect {
             good &= self.set_redirect(wanted.redirect.clone()).await;
@@ -148,6 +157,11 @@ impl Kernel {
                 false
             }
         }
+    }
+
+    /// Has the firewall table looked at when it is next applied.
+    pub(super) const fn suspect_firewall(&mut self) {
+        self.suspicious = true;
     }
 
     async fn set_redirect(&mut self, wanted: Option<Redirect>) -> bool {
