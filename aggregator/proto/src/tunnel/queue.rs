@@ -22,6 +22,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const SPAN: Duration = Duration::from_millis(250);
 /// A flow of fewer bytes per span is small: a call, a game, DNS, a shell.
 const SMALL: u32 = 12_000;
+/// Of a small flow, packets up to this size are worth sending twice, and larger ones only while it has
+/// brought this little: bulk on a slow line is small too.
+const SMALL_PACKET: usize = 800;
+const FEW: u32 = 3_000;
 /// A flow that needed several paths is taken to need them for this long.
 const SPREAD_FOR: Duration = Duration::from_millis(500);
 /// … and its packets are put in order for so much longer: the last over the slower path are still on
@@ -97,6 +101,11 @@ impl Flow {
     fn is_small(&self) -> bool {
         self.span_bytes.max(self.span_before) <= SMALL
     }
+
+    fn is_precious(&self, packet: usize) -> bool {
+        let most = if packet <= SMALL_PACKET { SMALL } else { FEW };
+        self.span_bytes.max(self.span_before) <= most
+    }
 }
 
 /// What a flow looks like to who decides whether it may go over a path.
@@ -125,7 +134,8 @@ pub(super) struct Taken {
     pub slot: u16,
     pub sequence: u32,
     pub kind: Kind,
-    pub small: bool,
+    /// Worth sending twice.
+    pub precious: bool,
     /// Others of its flow are on their way over other paths.
     pub ordered: bool,
 }
@@ -273,7 +283,8 @@ impl EntryQueue {
             }
             let Some(packet) = self.take_codel(now, slot, &mut dropped) else { continue };
             let flow = &mut self.flows[usize::from(slot)];
-            flow.deficit -= i32::try_from(packet.len()).unwrap_or(QUANTUM);
+            let length = packet.len();
+            flow.deficit -= i32::try_from(length).unwrap_or(QUANTUM);
             let sequence = flow.sequence;
             flow.sequence = (flow.sequence + 1) & 0x00ff_ffff;
             return Some(Taken {
@@ -281,7 +292,7 @@ impl EntryQueue {
                 slot,
                 sequence,
                 kind: flow.kind,
-                small: flow.is_small(),
+                precious: flow.is_precious(length),
                 ordered: now < flow.ordered_until,
             });
         }

@@ -279,7 +279,7 @@ impl Tunnel {
         room: usize,
         out: &mut Vec<u8>,
     ) {
-        let Taken { packet, slot, sequence, kind, small, ordered } = taken;
+        let Taken { packet, slot, sequence, kind, precious, ordered } = taken;
         let waits = kind.waits_for_repair();
         let several = order.best_but(index).is_some();
         let flags = PacketFlags { ordered: waits || ordered, repaired: waits, part: Part::Whole };
@@ -298,7 +298,7 @@ impl Tunnel {
         match self.repair.keep(now, packet, flags, slot, sequence, number) {
             Ok(key) => {
                 self.items.push(Item::Packet(key));
-                if small && several && self.may_duplicate(now, order, index, length) {
+                if precious && several && self.may_duplicate(now, order, index, length) {
                     self.duplicates.push_back((key, number));
                     self.figures.duplicated += 1;
                 }
