@@ -420,7 +420,8 @@ impl Tunnel {
         if let Some(acked) = &acked {
             returned = path.on_answer(now, acked, received_at, head.delay);
         }
-        let count = path.sent.find_lost(now, large, |item| lost.push(item));
+        let srtt = path.rtt.srtt().unwrap_or_default();
+        let count = path.sent.find_lost(now, srtt, large, |item| lost.push(item));
         // Where large ones have overtaken what is lost, it is not lost for its size.
         let arrived = acked.is_some_and(|acked| acked.largest_size > large);
         path.mtu.count(arrived, count);

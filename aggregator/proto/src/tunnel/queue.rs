@@ -16,6 +16,9 @@ const QUANTUM: i32 = 1514;
 const TARGET: Duration = Duration::from_millis(25);
 /// … and as long as the paths need for so many bytes: on slow paths, few packets are no queue.
 const TARGET_BYTES: u64 = 6000;
+/// What has waited longer is of no use to anybody, and a sender that does not slow down would
+/// otherwise fill the queue for good.
+const OLDEST: Duration = Duration::from_millis(1_500);
 const MOST_DELAY: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A flow's rate is counted in spans of this length.
@@ -240,6 +243,15 @@ impl EntryQueue {
             let from_new = new_at < self.new.len();
             let slot = if from_new { self.new[new_at] } else { *self.old.get(old_at)? };
             let flow = &mut self.flows[usize::from(slot)];
+            while flow.waiting.len() > 1
+                && flow.waiting.front().is_some_and(|first| now.since(first.at) > OLDEST)
+                && let Some(old) = flow.waiting.pop_front()
+            {
+                flow.bytes -= old.packet.len();
+                self.bytes -= old.packet.len();
+                self.dropped += 1;
+                dropped(old.packet);
+            }
             let Some(first) = flow.waiting.front() else {
                 // An emptied new flow goes through the old list once, so that it can't stay new.
                 if from_new {
@@ -454,6 +466,17 @@ mod tests {
             }
         }
         assert!(dropped > 20, "{dropped}");
+    }
+
+    #[test]
+    fn what_is_too_old_goes() {
+        let mut queue = EntryQueue::new(1 << 20);
+        for second in 0..5 {
+            queue.push(Time::from_millis(second * 1000), info(1), vec![0; 100], drop);
+        }
+        let now = Time::from_millis(4_500);
+        assert_eq!(pop(&mut queue, now).unwrap().sequence, 0);
+        assert_eq!((queue.dropped, queue.bytes()), (3, 100));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::Time;
 
 /// A lost datagram is remembered this long, to learn that it was only late.
 const LATE: Duration = Duration::from_millis(500);
+/// Datagrams that overtook others are remembered this long.
+const REORDERING_MEMORY: Duration = Duration::from_secs(2);
 /// A delivery rate over less time than this, in µs, says nothing: datagrams travel in batches.
 const LEAST_INTERVAL: u64 = 200;
 
@@ -75,6 +77,8 @@ pub(super) struct SentLog<I> {
     /// Datagrams within this many of the largest, or this short before it, may only be late.
     reordering: u64,
     reordering_time: Duration,
+    /// When it was last more or less.
+    reordering_at: Time,
 }
 
 impl<I: Copy> SentLog<I> {
@@ -95,6 +99,7 @@ impl<I: Copy> SentLog<I> {
             largest_acked: None,
             reordering: 1,
             reordering_time: Duration::ZERO,
+            reordering_at: Time::ZERO,
         }
     }
 
@@ -237,6 +242,11 @@ impl<I: Copy> SentLog<I> {
         };
         if spurious {
             self.reordering_time = now.since(sent.at) / 8;
+            self.reordering_at = now;
+        } else if now.since(self.reordering_at) > REORDERING_MEMORY {
+            self.reordering = (self.reordering / 2).max(1);
+            self.reordering_time /= 2;
+            self.reordering_at = now;
         }
         self.delivered += bytes;
         let mut rate = None;
@@ -260,21 +270,30 @@ impl<I: Copy> SentLog<I> {
         })
     }
 
-    /// Declares lost what others have overtaken by far enough. Calls `lost` for its items. How many
-    /// were of more than `large` bytes on the wire and no trials.
-    pub(super) fn find_lost(&mut self, now: Time, large: u16, mut lost: impl FnMut(I)) -> u32 {
+    /// Declares lost what others have overtaken by far enough, in number or by a round trip. Calls
+    /// `lost` for its items. How many were of more than `large` bytes on the wire and no trials.
+    pub(super) fn find_lost(
+        &mut self,
+        now: Time,
+        srtt: Duration,
+        large: u16,
+        mut lost: impl FnMut(I),
+    ) -> u32 {
         let Some(largest) = self.largest_acked else { return 0 };
-        let Some(end) = largest.checked_sub(self.reordering) else { return 0 };
+        let Some(end) = largest.checked_sub(1) else { return 0 };
         if end < self.base || self.in_flight == 0 {
             return 0;
         }
         let newest = self.log.get((largest.max(self.base) - self.base) as usize).map(|s| s.at);
+        let long = srtt.max(2 * self.reordering_time);
         let mut count = 0;
         let mut open = true;
         for number in self.first_in_flight.max(self.base)..=end {
             let Some(sent) = self.log.get_mut((number - self.base) as usize) else { break };
             if sent.fate == Fate::InFlight {
-                if newest.is_some_and(|newest| newest.since(sent.at) < self.reordering_time) {
+                let before = newest.map_or(long, |newest| newest.since(sent.at));
+                let is_far = number + self.reordering <= largest;
+                if before < self.reordering_time || (!is_far && before < long) {
                     open = false;
                     continue;
                 }
