@@ -132,6 +132,8 @@ pub struct WanStatus {
     pub mptcp: MptcpState,
     /// Lanes that have a subflow over this WAN.
     pub lanes: u32,
+    /// Whether it only stands by at the moment, as its role or its quota has it.
+    pub standby: bool,
     /// How often in short order it went away again; such a WAN has to answer steadily before it is
     /// used.
     pub flaps: u32,

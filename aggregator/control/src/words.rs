@@ -331,6 +331,8 @@ words! {
         WanMptcp = "wan_mptcp",
         /// The state of a server changed.
         ServerState = "server_state",
+        /// A WAN has carried a good part of its quota, or all of it.
+        Quota = "quota",
         /// A limit on flows, lanes or memory was reached.
         Limit = "limit",
     }

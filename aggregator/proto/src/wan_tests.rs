@@ -113,6 +113,23 @@ fn idle_costs_little_and_one_lost_ping_nothing() {
 }
 
 #[test]
+fn a_spared_wan_costs_next_to_nothing_until_it_is_needed() {
+    let mut world = World::new();
+    world.run(SECOND, RTT, true);
+    world.wan.set_spared(world.now, true);
+    world.run(10 * SECOND, RTT, true);
+    world.sent = 0;
+    world.run(24 * 3600 * SECOND, RTT, true);
+    // Of 160 bytes with their answers: 5 MB a month at most.
+    assert!(world.sent * 30 * 160 < 5_000_000, "{} pings a day", world.sent);
+    assert_eq!(world.wan.state(), State::Up);
+    world.sent = 0;
+    world.wan.set_spared(world.now, false);
+    world.run(Duration::from_millis(10), RTT, true);
+    assert_eq!(world.sent, 1);
+}
+
+#[test]
 fn tcp_alone_holds_a_wan_up_where_udp_is_blocked() {
     let mut world = World::new();
     world.run(SECOND, RTT, false);
@@ -210,6 +227,7 @@ enum Event {
     Suspicion,
     SignOfLife,
     Alternative(bool),
+    Spared(bool),
     Withdraw(usize),
     /// Time passes, and timeouts are handled when they are due.
     Pass(Duration),
@@ -232,6 +250,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Suspicion),
         1 => Just(Event::SignOfLife),
         1 => any::<bool>().prop_map(Event::Alternative),
+        1 => any::<bool>().prop_map(Event::Spared),
         1 => (0..6usize).prop_map(Event::Withdraw),
         6 => short.prop_map(Event::Pass),
         1 => long.clone().prop_map(Event::Pass),
@@ -283,6 +302,7 @@ proptest! {
                 Event::Suspicion => wan.handle_suspicion(now),
                 Event::SignOfLife => wan.handle_sign_of_life(now),
                 Event::Alternative(has) => wan.set_alternative(has),
+                Event::Spared(spared) => wan.set_spared(now, spared),
                 Event::Withdraw(back) => {
                     if let Some(number) = recent(back) {
                         wan.withdraw(number);

@@ -22,6 +22,7 @@ use wanbond_relay::{BufferPool, Clock, Traffic};
 
 use crate::lanes::LanePool;
 use crate::link::{LinkHint, ServerAddresses, Sessions};
+use crate::wan::duty::Duty;
 
 /// A WAN as those see it who choose one: a snapshot, replaced as a whole on every change.
 #[derive(Clone)]
@@ -32,7 +33,11 @@ pub(crate) struct WanView {
     pub name: Arc<str>,
     /// What it is for.
     pub role: Role,
-    /// Whether it is used.
+    /// What it does now.
+    pub duty: Duty,
+    /// Nothing shall go over it but now and then a ping.
+    pub spared: bool,
+    /// Whether it lives.
     pub state: State,
     /// What becomes of MPTCP over it.
     pub mptcp: MptcpState,
@@ -54,6 +59,12 @@ pub(crate) struct WanSocket {
 }
 
 impl WanView {
+    /// Whether lanes are to have a subflow over it.
+    #[must_use]
+    pub(crate) fn joins_lanes(&self) -> bool {
+        self.state == State::Up && self.is_linked() && !self.spared
+    }
+
     /// Whether it has an address and a gateway.
     #[must_use]
     pub(crate) fn is_linked(&self) -> bool {

@@ -172,6 +172,9 @@ fn wans(out: &mut String, status: &Status, look: Look) {
 /// What the tunnel has found out, where there is something; and the quota.
 fn path_facts(wan: &WanStatus) -> Option<String> {
     let mut facts: Vec<String> = Vec::new();
+    if wan.standby && wan.state == WanState::Up {
+        facts.push("stands by".to_owned());
+    }
     if let Some(path) = &wan.tunnel {
         if path.state != PathState::Live {
             facts.push(format!("tunnel {}", path.state));

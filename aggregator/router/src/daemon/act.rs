@@ -13,9 +13,11 @@ use wanbond_proto::wan::{Reason, State};
 use super::AFTER_KERNEL_ERROR;
 use super::brain::Brain;
 use super::kernel::{EndpointWanted, Wanted};
+use super::usage;
 use crate::link::LinkHint;
 use crate::shared::WanView;
 use crate::wan::Wan;
+use crate::wan::duty::{self, Candidate, Duty};
 use crate::wan::facts::Facts;
 
 /// `when_server_down 'direct'`: the redirect is taken away when the server has been gone for this
@@ -131,12 +133,12 @@ impl Brain {
             // the first comes back.
             endpoints: any_living.then(|| {
                 pairs()
-                    .filter(|(w, _)| living(w))
+                    .filter(|(w, _)| living(w) && !w.is_spared())
                     .flat_map(|(w, f)| {
                         f.ways.iter().map(move |way| EndpointWanted {
                             address: way.source,
                             ifindex: f.ifindex,
-                            backup: w.role == Role::Backup,
+                            backup: w.duty == Duty::Standby,
                             renew: w.renew_endpoints,
                         })
                     })
@@ -208,6 +210,7 @@ impl Brain {
             let bad = wan.health.state() == State::Down;
             self.shared.log(if bad { event.warning() } else { event });
         }
+        self.assign_duties();
         if changed {
             self.apply_at = Some(Instant::now());
             let _ = self.shared.link.try_send(LinkHint::WansChanged);
@@ -226,13 +229,74 @@ impl Brain {
         }
     }
 
+    /// Gives each WAN its duty, and acts on what has changed.
+    pub(super) fn assign_duties(&mut self) {
+        let candidates: Vec<_> = self
+            .wans
+            .iter()
+            .map(|wan| Candidate {
+                role: wan.role,
+                up: wan.health.state() == State::Up,
+                exhausted: wan.is_exhausted(),
+            })
+            .collect();
+        let duties = duty::assign(&candidates, self.overflow.on);
+        let now = self.shared.clock.now();
+        for (wan, duty) in self.wans.iter_mut().zip(duties) {
+            let was = std::mem::replace(&mut wan.duty, duty);
+            wan.health.set_spared(now, wan.is_spared());
+            if was == duty {
+                continue;
+            }
+            self.apply_at = Some(Instant::now());
+            if wan.health.state() == State::Up && duty != Duty::Off && was != Duty::Off {
+                let used = duty == Duty::Active;
+                info!(wan = %wan.name, role = %wan.role, used, "standby or not");
+                let words = if used { "is used now" } else { "stands by again" };
+                let message = format!("WAN {} ({}) {words}", wan.name, wan.role);
+                let event = Event::new(self.shared.uptime_s(), EventKind::WanRole, message);
+                self.shared.log(event.of_wan(wan.name.to_string()));
+            }
+        }
+    }
+
+    /// Books what metered WANs have carried, and looks whether the others are full.
+    pub(super) fn count_and_weigh(&mut self) {
+        let today = usage::today();
+        for wan in &mut self.wans {
+            let Some(limit) = wan.config.quota else { continue };
+            let carried = wan.rate.total.rx.saturating_add(wan.rate.total.tx);
+            let more = carried.saturating_sub(wan.booked);
+            wan.booked = carried;
+            let told = wan.ledger.add(today, wan.config.billing_day, more, limit.0);
+            self.usage.set(&wan.name, wan.ledger, limit.0);
+            if let Some(share) = told {
+                let left = if share >= 100 { "; it is used only in an emergency now" } else { "" };
+                let message = format!(
+                    "WAN {} has carried {share} % of its {limit} this month{left}",
+                    wan.name
+                );
+                warn!(wan = %wan.name, share, %limit, "quota");
+                let event = Event::new(self.shared.uptime_s(), EventKind::Quota, message);
+                self.shared.log(event.of_wan(wan.name.to_string()).warning());
+            }
+        }
+        let bond = |wan: &&Wan| {
+            wan.role == Role::Bond && !wan.is_exhausted() && wan.health.state() == State::Up
+        };
+        let mut bonds = self.wans.iter().filter(bond).peekable();
+        let full = bonds.peek().is_some() && bonds.all(|wan| wan.is_full(&self.shared));
+        self.overflow.look(full);
+        self.assign_duties();
+    }
+
     /// Looks whether the lanes use every living WAN, and has the kernel join the WAN anew where not:
     /// it does not do so by itself once it has failed.
     pub(super) fn repair_lanes(&mut self) {
         let now = self.shared.clock.now();
         for wan in &mut self.wans {
             let usable = wan.health.state() == State::Up
-                && wan.role != Role::Off
+                && wan.duty == Duty::Active
                 && wan.mptcp == MptcpState::Working;
             if !usable || wan.look_at_lanes.is_some_and(|at| now < at) {
                 continue;
@@ -282,6 +346,7 @@ impl Brain {
             format!("WAN {}: {was} → {role}", wan.name),
         );
         self.shared.log(event.of_wan(wan.name.to_string()));
+        self.assign_duties();
         self.apply_at = Some(Instant::now());
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
-use wanbond_control::words::{MptcpState, Role};
+use wanbond_control::words::MptcpState;
 use wanbond_control::{Event, EventKind};
 use wanbond_linux::firewall::TableWatch;
 use wanbond_linux::netstate::{NetState, Netlink};
@@ -22,8 +22,10 @@ use super::control::Asked;
 use super::kernel::Kernel;
 use super::surroundings::Surroundings;
 use super::tunnel::TunnelKeeper;
+use super::usage::Usage;
 use crate::config::Config;
 use crate::shared::{Shared, WanEvidence};
+use crate::wan::duty::{Duty, Overflow};
 use crate::wan::{Wan, counters, socket};
 
 /// A WAN whose pings are not answered for this long is tried by TCP.
@@ -32,6 +34,8 @@ pub(crate) const TCP_TRY_AFTER: Duration = Duration::from_millis(1500);
 const TCP_TRY_EVERY: Duration = Duration::from_secs(10);
 /// A WAN that strips MPTCP is tried again after this long.
 const STRIPPED_TRY_EVERY: Duration = Duration::from_secs(60);
+/// A WAN that costs money and is not needed is tried by TCP this seldom.
+const SPARED_TRY_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Rates are measured this often while flows are active.
 const TICK: Duration = Duration::from_secs(1);
 /// And this often while little happens, for the history.
@@ -63,6 +67,8 @@ pub(crate) struct Brain {
     pub(super) last_sample: Time,
     pub(super) announced: Vec<(State, Reason)>,
     pub(super) surroundings: Surroundings,
+    pub(super) overflow: Overflow,
+    pub(super) usage: Usage,
 }
 
 impl Brain {
@@ -71,6 +77,7 @@ impl Brain {
         shared: Arc<Shared>,
         journal: Journal,
         surroundings: Surroundings,
+        usage: Usage,
     ) -> Result<Self> {
         let netlink = Netlink::new().await.context("netlink")?;
         let tunnel = TunnelKeeper::new(journal.clone()).await.context("netlink")?;
@@ -91,6 +98,8 @@ impl Brain {
             last_sample: Time::ZERO,
             announced: Vec::new(),
             surroundings,
+            overflow: Overflow::default(),
+            usage,
             config: Config { wans: Vec::new(), ..config.clone() },
         };
         brain.reconfigure(config);
@@ -119,11 +128,14 @@ impl Brain {
                 warn!(wan = wan.name, limit = MAX_PATHS, "too many WANs, this one is left out");
                 continue;
             };
-            self.wans.push(Wan::new(wan.clone(), path, now));
+            let mut wan = Wan::new(wan.clone(), path, now);
+            wan.ledger = self.usage.of(&wan.name);
+            self.wans.push(wan);
         }
         self.announced = self.wans.iter().map(|w| (w.health.state(), w.health.reason())).collect();
         self.lan.clone_from(&config.globals.lan);
         self.config = config;
+        self.assign_duties();
         self.apply_at = Some(Instant::now());
     }
 
@@ -167,7 +179,7 @@ impl Brain {
                 Some(asked) = asked.recv() => self.answer(asked),
                 _ = sessions.changed() => {
                     // Whatever the paths are, the new session must be confirmed and they measured.
-                    for wan in &self.wans {
+                    for wan in self.wans.iter().filter(|wan| !wan.is_spared()) {
                         // Not one of the numbered: only to be heard of.
                         let _ = socket::ping(&shared, wan.path, &wan.sockets, u32::MAX);
                     }
@@ -284,7 +296,11 @@ impl Brain {
             if wan.facts.is_ok() && !known && now >= wan.next_tcp_try {
                 // That MPTCP is stripped need not be so for ever.
                 let stripped = answers && wan.mptcp == MptcpState::Stripped;
-                let pause = if stripped { STRIPPED_TRY_EVERY } else { TCP_TRY_EVERY };
+                let pause = match (wan.is_spared(), stripped) {
+                    (true, _) => SPARED_TRY_EVERY,
+                    (false, true) => STRIPPED_TRY_EVERY,
+                    (false, false) => TCP_TRY_EVERY,
+                };
                 wan.next_tcp_try = now + pause;
                 tokio::spawn(crate::lanes::try_wan(Arc::clone(&self.shared), wan.view()));
             }
@@ -309,7 +325,7 @@ impl Brain {
     fn set_active(&mut self, active: bool) {
         let now = self.shared.clock.now();
         for wan in &mut self.wans {
-            wan.health.set_active(now, active && wan.role != Role::Off);
+            wan.health.set_active(now, active && wan.duty != Duty::Off && !wan.is_spared());
         }
         if !active {
             self.look_at = None;
@@ -329,13 +345,14 @@ impl Brain {
         self.last_bytes = bytes;
         self.set_active(moved);
         self.repair_lanes();
+        self.count_and_weigh();
         if self.apply_at.is_none() {
             // Round-trip times have moved on.
             self.publish();
         }
         let flows = self.shared.counters.flows_active.load(Ordering::Relaxed);
         let now = self.shared.clock.now();
-        let mut lively = flows > 0 || moved;
+        let mut lively = flows > 0 || moved || self.overflow.on;
         for wan in &mut self.wans {
             wan.note_history(now);
             lively |= wan.rate.rx_bps + wan.rate.tx_bps > WORTH_A_LOOK;

@@ -14,6 +14,7 @@ mod status;
 mod surroundings;
 pub mod tun_kernel;
 mod tunnel;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use brain::Brain;
 pub(crate) use brain::TCP_TRY_AFTER;
 pub(crate) use control::{Asked, ask};
 use surroundings::Surroundings;
+use usage::Usage;
 
 /// How long flows are given to end when the daemon stops: none. A router that stops is being
 /// restarted or upgraded, and what waits for it is the person.
@@ -79,7 +81,8 @@ pub async fn run(path: PathBuf, ubus: PathBuf) -> Result<()> {
     let mut config = load(&path)?;
     let result = loop {
         let (reload, reloads) = mpsc::channel::<Config>(1);
-        let outside = Outside { ubus: &ubus, requests: &requests };
+        let usage = usage::path_for(&path);
+        let outside = Outside { ubus: &ubus, usage: &usage, requests: &requests };
         let run = run_with(config.clone(), &journal, reloads, &mut asked, outside);
         tokio::pin!(run);
         let ended = loop {
@@ -141,6 +144,8 @@ fn load(path: &Path) -> Result<Config> {
 struct Outside<'a> {
     /// ubusd's socket.
     ubus: &'a Path,
+    /// Where it is written down what WANs have carried.
+    usage: &'a Path,
     /// What they ask.
     requests: &'a mpsc::Sender<Asked>,
 }
@@ -198,7 +203,9 @@ async fn run_with(
     };
     tasks.spawn(ubus.run());
     let surroundings = Surroundings { interfaces: interfaces_seen, rival: rival_seen };
-    let mut brain = Brain::new(config, Arc::clone(&shared), journal.clone(), surroundings).await?;
+    let usage = Usage::load(outside.usage.to_owned());
+    let mut brain =
+        Brain::new(config, Arc::clone(&shared), journal.clone(), surroundings, usage).await?;
     let result = tokio::select! {
         result = brain.run(evidence_in, reloads, asked) => result,
         Some(ended) = tasks.join_next() => match ended {

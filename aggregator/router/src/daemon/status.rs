@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use wanbond_control::status::{
-    Flows, FlowsByWay, LanePool, MptcpSupport, PathStatus, ServerLink, Status, TunnelStatus,
-    WanStatus,
+    Flows, FlowsByWay, LanePool, MptcpSupport, PathStatus, QuotaStatus, ServerLink, Status,
+    TunnelStatus, WanStatus,
 };
 use wanbond_control::words::{Carrier, PathState, Role};
 use wanbond_proto::Time;
@@ -16,6 +16,7 @@ use super::brain::Brain;
 use crate::lanes::connect::{StreamsFor, streams_for};
 use crate::shared::{Shared, WanSocket, read};
 use crate::wan::Wan;
+use crate::wan::duty::Duty;
 
 /// Events shown with the status; all that are kept can be asked for.
 const EVENTS: usize = 20;
@@ -195,7 +196,13 @@ fn wan_status(shared: &Shared, wan: &Wan, now: Time, lanes: u32) -> WanStatus {
         mptcp: wan.mptcp,
         lanes,
         flaps: wan.health.flaps(now),
-        quota: None,
+        quota: wan.config.quota.map(|limit| QuotaStatus {
+            limit_bytes: limit.0,
+            used_bytes: wan.ledger.used,
+            billing_day: wan.config.billing_day,
+            exhausted: wan.is_exhausted(),
+        }),
+        standby: wan.duty == Duty::Standby,
     }
 }
 

@@ -26,6 +26,7 @@ use super::tun_kernel::{TunnelKernel, TunnelUp, plan};
 use crate::config::Globals;
 use crate::link;
 use crate::shared::{Shared, WanEvidence, WanView};
+use crate::wan::duty::Duty;
 
 /// Puts what came through the tunnel into the device, and tells of the tunnel's paths.
 struct DeviceSink {
@@ -109,7 +110,8 @@ impl TunnelKeeper {
                     // Where a WAN has to show first that it lives, the tunnel waits too, unless
                     // there is nothing else.
                     Some(wan) => {
-                        follow_wan(shared, &driver, wan, any_up && wan.state == State::Down);
+                        let held = any_up && wan.state == State::Down;
+                        follow_wan(shared, &driver, wan, held || wan.spared);
                     }
                     None => driver.path_lost(id),
                 }
@@ -210,12 +212,11 @@ fn follow_wan(shared: &Shared, driver: &TunnelDriver, wan: &WanView, held: bool)
         Some((udp, destination)) if wan.role != Role::Off => {
             let socket = PathSocket { udp: Arc::clone(udp), destination, source: None };
             driver.set_path(wan.path, socket, wan.mtu);
-            let standing = match wan.role {
+            let standing = match wan.duty {
                 _ if held => Standing::Off,
-                Role::Bond => Standing::Bond,
-                // Until it is told when the others are full, overflow helps only out.
-                Role::Backup | Role::Overflow => Standing::Spare,
-                Role::Off => Standing::Off,
+                Duty::Active => Standing::Bond,
+                Duty::Standby => Standing::Spare,
+                Duty::Off => Standing::Off,
             };
             driver.set_standing(wan.path, standing);
         }

@@ -16,6 +16,7 @@ use wanbond_relay::LaneStream;
 
 use super::Lane;
 use crate::shared::{Shared, WanEvidence, WanView};
+use crate::wan::duty::Duty;
 
 /// Bytes that wait unsent in the kernel before a socket stops being writable: enough to keep every
 /// subflow busy between two wake-ups, little enough that bulk does not delay what comes after it.
@@ -40,10 +41,11 @@ pub(super) fn candidates(wans: &[WanView]) -> Vec<WanView> {
             State::Probing => 1,
             State::Down => 2,
         };
-        let role = match wan.role {
-            Role::Bond => 0,
-            Role::Overflow => 1,
-            Role::Backup | Role::Off => 2,
+        let role = match (wan.duty, wan.role) {
+            (Duty::Active, Role::Bond) => 0,
+            (Duty::Active, _) => 1,
+            (_, Role::Overflow) => 2,
+            _ => 3,
         };
         // On a WAN that strips MPTCP a lane would be alone there.
         let stripped = wan.mptcp == MptcpState::Stripped;
@@ -130,7 +132,7 @@ pub(crate) fn streams_for(shared: &Shared) -> Option<StreamsFor> {
             let reason = if shared.mptcp { StreamsFor::Stripped } else { StreamsFor::NoMptcp };
             let left_out = shared.wans.borrow().iter().any(|wan| {
                 wan.state == State::Up
-                    && wan.role == Role::Bond
+                    && wan.duty == Duty::Active
                     && (!shared.mptcp || wan.mptcp == MptcpState::Stripped)
             });
             let live = || shared.tunnel().is_some_and(|tunnel| tunnel.is_live());

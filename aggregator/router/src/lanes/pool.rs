@@ -274,7 +274,8 @@ fn fits(shared: &Shared, lane: &Lane) -> bool {
     let living = |wan: &&crate::shared::WanView| wan.state == State::Up && wan.is_linked();
     let all_dead = wans.iter().filter(living).count() == 0;
     match lane.mptcp {
-        MptcpState::Working => true,
+        // Its first subflow would go on over a WAN that costs money and is not needed.
+        MptcpState::Working => !wans.iter().any(|wan| wan.path == lane.path && wan.spared),
         _ => all_dead || wans.iter().filter(living).any(|wan| wan.path == lane.path),
     }
 }
@@ -284,8 +285,7 @@ fn lacks_subflows(shared: &Shared, lane: &Lane) -> bool {
     if lane.mptcp != MptcpState::Working || shared.clock.now().since(lane.opened) < JOIN_TIME {
         return false;
     }
-    let living =
-        shared.wans.borrow().iter().filter(|wan| wan.state == State::Up && wan.is_linked()).count();
+    let living = shared.wans.borrow().iter().filter(|wan| wan.joins_lanes()).count();
     let subflows = lane
         .stream
         .carrier()

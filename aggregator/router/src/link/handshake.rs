@@ -11,6 +11,7 @@ use wanbond_control::words::ServerState;
 use wanbond_proto::handshake::{Notice, Reply, RouterHandshake, RouterIdentity, unknown_session};
 use wanbond_proto::lane::{FrameKind, HEAD_LEN};
 use wanbond_proto::session::EXPIRE_AFTER;
+use wanbond_proto::wan::State;
 use wanbond_relay::LaneStream;
 
 use super::LinkSession;
@@ -182,7 +183,7 @@ async fn handshake(
         }
         if tcp_at.is_some_and(|at| at <= Instant::now()) {
             tcp_at = None;
-            for wan in shared.wans.borrow().iter().filter(|wan| wan.is_linked()) {
+            for wan in needed(&shared.wans.borrow()).filter(|wan| wan.is_linked()) {
                 let (shared, wan) = (Arc::clone(shared), wan.clone());
                 tcp.spawn(over_tcp(shared, wan, handshake.init(now)));
             }
@@ -249,9 +250,15 @@ fn install(shared: &Shared, session: wanbond_proto::session::Session) {
     shared.set_server_state(ServerState::Connected, "");
 }
 
+/// The WANs over which a handshake goes: those that cost money only while no other lives.
+fn needed(wans: &[WanView]) -> impl Iterator<Item = &WanView> {
+    let choice = wans.iter().any(|wan| wan.state == State::Up && !wan.spared);
+    wans.iter().filter(move |wan| !(choice && wan.spared))
+}
+
 fn send_udp(shared: &Shared, init: &[u8]) {
     let server = shared.server.borrow().clone();
-    for wan in shared.wans.borrow().iter() {
+    for wan in needed(&shared.wans.borrow()) {
         for socket in &wan.sockets {
             if let Some(address) = server.reachable_from(socket.source) {
                 // A full buffer or an unreachable network: the next sending will do.

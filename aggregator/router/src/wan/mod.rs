@@ -1,17 +1,21 @@
 //! The configured WANs: what the kernel knows of their links, how healthy they are.
 //!
+//! - [`duty`], [`quota`]: from roles and what was carried to what each does now.
 //! - [`facts`]: from device name to addresses, gateway, routes.
 //! - [`socket`]: the UDP socket of each address, and reading it.
 //! - [`counters`]: bytes in and out of devices.
 //! - [`history`]: what was measured, second by second, hour by hour.
 
 pub(crate) mod counters;
+pub(crate) mod duty;
 pub(crate) mod facts;
 pub(crate) mod history;
+pub(crate) mod quota;
 pub(crate) mod socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
@@ -23,8 +27,15 @@ use wanbond_proto::wan::{Reason, State, WanHealth};
 use crate::config;
 use crate::shared::{Shared, WanSocket, WanView};
 use counters::{DeviceBytes, Rate};
+use duty::Duty;
 use facts::Facts;
 use history::{Past, Step};
+use quota::Ledger;
+
+/// What is less is no load, bits per second.
+const BUSY: u64 = 300_000;
+/// A queue stands when the round trip is longer than the best by a quarter and this.
+const QUEUED: Duration = Duration::from_millis(12);
 
 /// One configured WAN.
 pub(crate) struct Wan {
@@ -33,6 +44,12 @@ pub(crate) struct Wan {
     pub(crate) name: Arc<str>,
     /// As configured, or as changed at run time.
     pub(crate) role: Role,
+    /// What it does now, in that role.
+    pub(crate) duty: Duty,
+    /// What it has carried this month; kept where there is a quota.
+    pub(crate) ledger: Ledger,
+    /// What of `rate.total` is in the ledger.
+    pub(crate) booked: u64,
     pub(crate) health: WanHealth,
     /// What the kernel says of the link, or what is wrong with it.
     pub(crate) facts: Result<Facts, String>,
@@ -61,6 +78,9 @@ impl Wan {
         Self {
             name: config.name.as_str().into(),
             role: config.role,
+            duty: Duty::default(),
+            ledger: Ledger::default(),
+            booked: 0,
             health: WanHealth::new(now),
             facts: Err("not looked at yet".to_owned()),
             sockets: Vec::new(),
@@ -147,6 +167,8 @@ impl Wan {
             path: self.path,
             name: Arc::clone(&self.name),
             role: self.role,
+            duty: self.duty,
+            spared: self.is_spared(),
             state: self.health.state(),
             mptcp: self.mptcp,
             mtu: self
@@ -156,6 +178,39 @@ impl Wan {
             srtt: self.health.rtt().srtt(),
             sockets: self.sockets.clone(),
         }
+    }
+
+    /// Whether what goes over it costs money.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.config.quota.is_some()
+    }
+
+    /// Whether nothing shall go over it but now and then a ping: it costs money and is not needed.
+    pub(crate) fn is_spared(&self) -> bool {
+        self.duty == Duty::Standby && self.is_metered()
+    }
+
+    /// Whether it has carried all that it may this month.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.config.quota.is_some_and(|limit| self.ledger.is_exhausted(limit.0))
+    }
+
+    /// Whether more would go over it if it could: what is sent waits in its queue.
+    pub(crate) fn is_full(&self, shared: &Shared) -> bool {
+        let (rx_peak, tx_peak) = self.past.peaks();
+        let rate = &self.rate;
+        let busy = rate.rx_bps.max(rate.tx_bps) > BUSY
+            && (rate.rx_bps > rx_peak / 2 || rate.tx_bps > tx_peak / 2);
+        let rtt = self.health.rtt();
+        let queued =
+            rtt.srtt().zip(rtt.min()).is_some_and(|(now, least)| now > least + least / 4 + QUEUED);
+        let path = || shared.tunnel().and_then(|tunnel| tunnel.path_figures(self.path));
+        let sending = || {
+            path().is_some_and(|path| {
+                path.rate > 0 && rate.tx_bps / 8 > path.rate / 20 * 17 && !path.queue.is_zero()
+            })
+        };
+        busy && (queued || sending())
     }
 
     /// The state as people are told.
