@@ -44,10 +44,16 @@ pub struct RouterStatus {
     pub flows: u32,
     /// Flows since the server's start.
     pub flows_total: u64,
-    /// Payload bytes that came from it.
+    /// Bytes that came from it since the server's start: payload of flows, and packets.
     pub rx_bytes: u64,
-    /// Payload bytes that went to it.
+    /// As above, that went to it.
     pub tx_bytes: u64,
+    /// As `rx_bytes`, in this calendar month (UTC), over restarts.
+    pub month_rx_bytes: u64,
+    /// As above, that went to it.
+    pub month_tx_bytes: u64,
+    /// How many of both together it may move in a month; none: no limit.
+    pub month_limit_bytes: Option<u64>,
     /// The public addresses it comes from, one per WAN.
     pub addresses: Vec<String>,
 }

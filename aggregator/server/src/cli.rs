@@ -1,24 +1,22 @@
 //! The commands.
 
 mod forward;
+mod key;
+mod probe;
 mod qr;
+mod router;
 mod run;
 mod status;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use serde::Serialize;
 use tracing_subscriber::filter::Targets;
 use wanbond_proto::pairing::Endpoint;
 
-use crate::directory::RouterEntry;
 use crate::inner::InnerNetwork;
-use crate::limits::RouterLimits;
 use crate::state::{Initialised, StateDir};
 
 /// The VPS side of wanbond: admits routers and carries their connections to the Internet.
@@ -44,12 +42,23 @@ enum Command {
         #[arg(long = "endpoint", value_name = "HOST[:PORT]")]
         endpoints: Vec<Endpoint>,
     },
-    /// Add, list, show and remove routers; a running server follows at once
+    /// Add, list, show, change and remove routers; a running server follows at once
     #[command(subcommand)]
-    Router(RouterCommand),
+    Router(router::RouterCommand),
+    /// Replace the server's key, gently
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Lead public ports to hosts behind routers; a running server follows at once
     #[command(subcommand)]
     Forward(forward::ForwardCommand),
+    /// Say what the settings mean, or what is wrong with them
+    Check,
+    /// Ask, from here or anywhere, whether a wanbond server answers over UDP and TCP
+    Probe {
+        /// Where; without any, at this server's own endpoints
+        #[arg(value_name = "HOST[:PORT]")]
+        endpoints: Vec<Endpoint>,
+    },
     /// Serve in the foreground until SIGTERM; SIGHUP reads the settings again
     Run,
     /// What the running server is doing
@@ -60,40 +69,6 @@ enum Command {
         /// As metrics for Prometheus
         #[arg(long, conflicts_with = "json")]
         prometheus: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum RouterCommand {
-    /// Add a router and print its pairing code, which can't be shown again
-    Add {
-        /// Up to 64 letters, digits, '-', '_' and '.'
-        name: String,
-        /// Draw the code as a QR code too, on standard error
-        #[arg(long)]
-        print_qr: bool,
-    },
-    /// List the routers
-    List {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show one router
-    Show {
-        /// Its name
-        name: String,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove a router: its sessions end and its code is worth nothing
-    Remove {
-        /// Its name
-        name: String,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -113,11 +88,14 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     let state = StateDir::new(cli.state);
     match cli.command {
         Command::Init { endpoints } => init(&state, &endpoints),
-        Command::Router(RouterCommand::Add { name, print_qr }) => add(&state, &name, print_qr),
-        Command::Router(RouterCommand::List { json }) => list(&state, json),
-        Command::Router(RouterCommand::Show { name, json }) => show(&state, &name, json),
-        Command::Router(RouterCommand::Remove { name, json }) => remove(&state, &name, json),
+        Command::Router(command) => router::run(&state, &command),
+        Command::Key(command) => key::run(&state, &command),
         Command::Forward(command) => forward::run(&state, &command),
+        Command::Check => check(&state),
+        Command::Probe { endpoints } if endpoints.is_empty() => {
+            probe::run(&state.config()?.endpoints)
+        }
+        Command::Probe { endpoints } => probe::run(&endpoints),
         Command::Run => {
             start_log(cli.log)?;
             run::run(state)
@@ -145,125 +123,34 @@ fn init(state: &StateDir, endpoints: &[Endpoint]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add(state: &StateDir, name: &str, print_qr: bool) -> anyhow::Result<()> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let code = state.add_router(name, now.as_secs())?.to_string();
-    if print_qr {
-        match qr::draw(&code) {
-            Some(picture) => eprint!("{picture}"),
-            None => eprintln!("the code is too long for a QR code; use the text"),
-        }
+/// One fact a line, `name: value`, which scripts read too.
+fn check(state: &StateDir) -> anyhow::Result<()> {
+    let config = state.config()?;
+    println!("public key: {}", state.key()?.public());
+    for endpoint in &config.endpoints {
+        println!("endpoint: {endpoint}");
     }
-    println!("{code}");
-    Ok(())
-}
-
-/// A router as the command line shows it: no secrets.
-#[derive(Serialize)]
-struct Shown<'a> {
-    name: &'a str,
-    public_key: String,
-    created: u64,
-    enabled: bool,
-    limits: &'a RouterLimits,
-    inner_ipv4: Option<Ipv4Addr>,
-    inner_ipv6: Option<Ipv6Addr>,
-    prefix: Option<String>,
-    forwards: Vec<forward::Shown>,
-}
-
-impl<'a> Shown<'a> {
-    fn new(entry: &'a RouterEntry, network: Option<&InnerNetwork>) -> Self {
-        let inner = network.and_then(|network| network.of(entry.inner));
-        let prefix = inner.and_then(|inner| inner.prefix);
-        Self {
-            name: &entry.name,
-            public_key: entry.public_key.to_string(),
-            created: entry.created,
-            enabled: entry.enabled,
-            limits: &entry.limits,
-            inner_ipv4: inner.map(|inner| inner.v4),
-            inner_ipv6: inner.map(|inner| inner.v6),
-            prefix: prefix.map(|(network, length)| format!("{network}/{length}")),
-            forwards: entry.forwards.iter().map(|f| forward::Shown::new(None, f)).collect(),
-        }
+    for port in &config.ports {
+        println!("port: {port}");
     }
-}
-
-/// The inner networks; none if the settings or the key can't be read, which is then told when it
-/// matters.
-fn network(state: &StateDir) -> Option<InnerNetwork> {
-    Some(InnerNetwork::new(&state.config().ok()?.inner, &state.key().ok()?.public()))
-}
-
-fn list(state: &StateDir, json: bool) -> anyhow::Result<()> {
+    for address in &config.listen {
+        println!("listen: {address}");
+    }
+    let network = InnerNetwork::new(&config.inner, &state.key()?.public());
+    println!("inner IPv4: {}", network.v4());
+    println!("inner IPv6: {}", network.v6());
+    if let Some(routed) = network.routed() {
+        println!("routed IPv6: {routed}");
+    }
     let routers = state.routers()?;
-    for error in &routers.broken {
-        eprintln!("wanbond-server: {error}");
+    if let Some(previous) = state.previous_key()? {
+        println!("previous public key: {}", previous.public());
     }
-    if json {
-        let network = network(state);
-        let entries = routers.entries.iter();
-        let shown: Vec<Shown<'_>> = entries.map(|e| Shown::new(e, network.as_ref())).collect();
-        println!("{}", serde_json::to_string_pretty(&shown)?);
-        return Ok(());
+    println!("routers: {}", routers.entries.len());
+    match routers.broken.into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
     }
-    let width = routers.entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
-    for entry in &routers.entries {
-        let state = if entry.enabled { "enabled" } else { "disabled" };
-        println!("{:width$}  {state:8}  {}", entry.name, entry.public_key);
-    }
-    if routers.entries.is_empty() {
-        eprintln!("no routers yet; add one with `wanbond-server router add NAME`");
-    }
-    Ok(())
-}
-
-fn show(state: &StateDir, name: &str, json: bool) -> anyhow::Result<()> {
-    let entry = state.router(name)?;
-    let shown = Shown::new(&entry, network(state).as_ref());
-    if json {
-        println!("{}", serde_json::to_string_pretty(&shown)?);
-        return Ok(());
-    }
-    println!("name: {}", shown.name);
-    println!("public key: {}", shown.public_key);
-    println!("created: {} (seconds since 1970)", shown.created);
-    println!("enabled: {}", if shown.enabled { "yes" } else { "no" });
-    let limits = shown.limits;
-    for (what, value) in [
-        ("flows", limits.flows),
-        ("lanes", limits.lanes),
-        ("opens per second", limits.opens_per_second),
-        ("open burst", limits.open_burst),
-        ("buffers (MiB)", limits.buffers_mib),
-    ] {
-        match value {
-            Some(value) => println!("{what}: {value}"),
-            None => println!("{what}: server's default"),
-        }
-    }
-    for (what, value) in [
-        ("inner IPv4", shown.inner_ipv4.map(|ip| ip.to_string())),
-        ("inner IPv6", shown.inner_ipv6.map(|ip| ip.to_string())),
-        ("prefix", shown.prefix),
-    ] {
-        println!("{what}: {}", value.as_deref().unwrap_or("none"));
-    }
-    for forward in &entry.forwards {
-        println!("forward: {forward}");
-    }
-    Ok(())
-}
-
-fn remove(state: &StateDir, name: &str, json: bool) -> anyhow::Result<()> {
-    state.remove_router(name)?;
-    if json {
-        println!("{}", serde_json::json!({ "removed": name }));
-    } else {
-        println!("router '{name}' removed");
-    }
-    Ok(())
 }
 
 /// Logs go to standard error; systemd's journal adds the time itself.

@@ -1,6 +1,6 @@
 //! `server.toml`, parsed once into types.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub limits: LimitsSection,
     /// The addresses inside the tunnel.
     pub inner: InnerConfig,
+    /// Where figures are served over HTTP: a loopback address; none: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The networks that inner addresses are taken from.
@@ -113,6 +115,9 @@ pub enum ConfigError {
         "`routed_ipv6` must be an IPv6 network from /32 to /63, of which each router gets a /64"
     )]
     BadRouted,
+    /// An address for figures that others can reach.
+    #[error("`metrics` must be a loopback address and port, such as \"127.0.0.1:65102\"")]
+    BadMetrics,
     /// A connect time-out nobody can mean.
     #[error("`egress.connect_timeout` must be from 1 to 300 seconds")]
     BadTimeout,
@@ -151,6 +156,17 @@ impl Config {
             drain: Duration::from_secs(file.drain.unwrap_or(1).min(3600)),
             egress: file.egress.check()?,
             limits: file.limits,
+            metrics: file
+                .metrics
+                .map(|Text(address): Text<SocketAddr>| {
+                    // Figures name routers and what they do: nobody else's business.
+                    if address.ip().is_loopback() && address.port() != 0 {
+                        Ok(address)
+                    } else {
+                        Err(ConfigError::BadMetrics)
+                    }
+                })
+                .transpose()?,
             inner: inner(file.inner_ipv4, file.inner_ipv6, file.routed_ipv6)?,
         })
     }
@@ -177,6 +193,7 @@ struct File {
     inner_ipv4: Option<Text<IpPrefix>>,
     inner_ipv6: Option<Text<IpPrefix>>,
     routed_ipv6: Option<Text<IpPrefix>>,
+    metrics: Option<Text<SocketAddr>>,
     #[serde(default)]
     egress: Egress,
     #[serde(default)]
@@ -303,7 +320,8 @@ mod tests {
         let all = lines.collect::<Vec<_>>().join("\n");
         let config = Config::parse(&all).unwrap_or_else(|error| panic!("{error}\n{all}"));
         assert!(!config.egress.allow.is_empty() && config.egress.source_v6.is_some());
-        assert!(config.inner.routed.is_some());
+        assert!(config.inner.routed.is_some() && config.metrics.is_some());
+        assert!(config.limits.router.monthly_gb.is_some());
         assert!(config.limits.router.open_burst.is_some() && config.limits.flows.is_some());
     }
 
@@ -323,6 +341,7 @@ mod tests {
             ("endpoints = [\"a\"]\ninner_ipv4 = \"10.0.0.0/30\"", "`inner_ipv4` must be"),
             ("endpoints = [\"a\"]\ninner_ipv6 = \"10.0.0.0/8\"", "`inner_ipv6` must be"),
             ("endpoints = [\"a\"]\nrouted_ipv6 = \"2001:db8::/64\"", "`routed_ipv6` must be"),
+            ("endpoints = [\"a\"]\nmetrics = \"0.0.0.0:65102\"", "loopback"),
             ("endpoints = [\"a\"", "line 1"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();

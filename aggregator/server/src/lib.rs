@@ -8,9 +8,11 @@
 //! - [`directory`]: the routers admitted right now, in memory. Files feed it; other sources may.
 //! - [`inner`]: the addresses inside the tunnel, the server's and each router's.
 //! - [`forwards`]: public ports that lead to hosts behind routers.
+//! - [`usage`]: what each router has moved this month.
 //! - [`limits`]: what one router, one stranger and all together may take.
 //! - [`egress`]: connections to targets: which addresses are allowed, names, time-outs.
 //! - [`serve`]: listeners, sessions and lanes, standing on all of the above.
+//! - [`notify`]: telling systemd how far we are.
 //! - [`cli`]: the commands.
 //!
 //! Two things hold everywhere: a file that can't be read never takes down what already works,
@@ -25,5 +27,7 @@ pub mod egress;
 pub mod forwards;
 pub mod inner;
 pub mod limits;
+pub mod notify;
 pub mod serve;
 pub mod state;
+pub mod usage;

@@ -222,3 +222,64 @@ fn a_running_server_follows_the_files_and_stops_on_sigterm() {
     wait_for("stopping");
     assert!(running.0.wait().unwrap().success());
 }
+
+#[test]
+fn a_router_gets_new_keys_limits_and_a_pause() {
+    let server = Server::new();
+    server.ok(&["init", "--endpoint", "vps.example"]);
+    let code = |text: &str| text.trim().parse::<PairingCode>().unwrap();
+    let first = code(&server.ok(&["router", "add", "home"]));
+    server.ok(&["forward", "add", "home", "--tcp", "40000", "--to", "192.168.1.2"]);
+    let inner =
+        |shown: &str| shown.lines().find(|line| line.starts_with("inner IPv4")).unwrap().to_owned();
+    let before = inner(&server.ok(&["router", "show", "home"]));
+
+    let second = code(&server.ok(&["router", "rekey", "home"]));
+    assert_ne!(first.seed.static_secret().public(), second.seed.static_secret().public());
+    assert_eq!(first.server, second.server);
+    let shown = server.ok(&["router", "show", "home"]);
+    assert!(shown.contains(&second.seed.static_secret().public().to_string()), "{shown}");
+    assert!(shown.contains("forward: ") && inner(&shown) == before, "{shown}");
+
+    let shown = server.ok(&["router", "limit", "home", "--monthly-gb", "500", "--flows", "9"]);
+    assert!(shown.contains("monthly traffic (GB): 500") && shown.contains("flows: 9"), "{shown}");
+    let shown = server.ok(&["router", "limit", "home", "--flows", "default"]);
+    assert!(shown.contains("monthly traffic (GB): 500"), "{shown}");
+    assert!(shown.contains("flows: server's default"), "{shown}");
+    assert!(server.fails(&["router", "limit", "home", "--lanes", "many"]).contains("no number"));
+    server.fails(&["router", "limit", "home"]);
+
+    server.ok(&["router", "disable", "home"]);
+    assert!(server.ok(&["router", "show", "home"]).contains("enabled: no"));
+    server.ok(&["router", "enable", "home"]);
+    assert!(server.ok(&["router", "show", "home"]).contains("enabled: yes"));
+    for command in ["rekey", "disable", "enable"] {
+        assert!(server.fails(&["router", command, "cabin"]).contains("no router 'cabin'"));
+    }
+}
+
+#[test]
+fn the_key_is_rotated_once_at_a_time() {
+    let server = Server::new();
+    server.ok(&["init", "--endpoint", "vps.example"]);
+    let key = |line: &str| {
+        let checked = server.ok(&["check"]);
+        let found = checked.lines().find_map(|shown| shown.strip_prefix(line));
+        found.map(str::to_owned)
+    };
+    let old = key("public key: ").unwrap();
+    assert!(server.fails(&["key", "forget-previous"]).contains("no key from before"));
+    let said = server.ok(&["key", "rotate"]);
+    let new = key("public key: ").unwrap();
+    assert_ne!(old, new);
+    assert_eq!(said, format!("public key: {new}\n"));
+    assert_eq!(key("previous public key: "), Some(old));
+    let code: PairingCode = server.ok(&["router", "add", "home"]).trim().parse().unwrap();
+    assert_eq!(code.server.to_string(), new);
+    assert!(server.fails(&["key", "rotate"]).contains("forget-previous"));
+    let previous = server.state.join("key.previous");
+    assert_eq!(std::fs::metadata(&previous).unwrap().permissions().mode() & 0o777, 0o600);
+    server.ok(&["key", "forget-previous"]);
+    assert!(!previous.exists() && key("previous public key: ").is_none());
+    server.ok(&["key", "rotate"]);
+}

@@ -14,6 +14,7 @@ use crate::limits::{Budget, Limits, Machine};
 use crate::serve::{self, ServeContext};
 use crate::state::StateDir;
 use crate::state::watch::Follower;
+use crate::usage::{Ledger, Month};
 
 /// What a stop may take beyond the drain: putting the kernel's settings back.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -36,6 +37,8 @@ async fn serve(state: StateDir) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
 
     let key = state.key()?;
+    let previous_key = state.previous_key()?;
+    let ledger = Arc::new(Ledger::open(state.path(), Month::now()));
     let follower = Arc::new(Follower::start(state)?);
     let config = follower.config();
     let now = Arc::clone(&config.borrow());
@@ -49,9 +52,11 @@ async fn serve(state: StateDir) -> anyhow::Result<()> {
     let context = ServeContext {
         config: config.clone(),
         key,
+        previous_key,
         directory: follower.directory(),
         egress: Arc::clone(&egress),
         limits: Arc::clone(&limits),
+        ledger,
         shutdown,
     };
     let mut serving = tokio::spawn(serve::run(context));
@@ -70,6 +75,7 @@ async fn serve(state: StateDir) -> anyhow::Result<()> {
     }
     let drain = config.borrow().drain;
     tracing::info!(drain_s = drain.as_secs(), "stopping");
+    crate::notify::stopping();
     let _ = stop.send(true);
     tokio::select! {
         ended = tokio::time::timeout(drain + STOP_GRACE, &mut serving) => match ended {

@@ -82,12 +82,14 @@ fn text(status: &ServerStatus) -> String {
         let state = if router.connected { "connected" } else { "away" };
         let _ = writeln!(
             out,
-            "{:width$}  {state:9}  {} lanes, {} flows, {} bytes in, {} bytes out  {}",
+            "{:width$}  {state:9}  {} lanes, {} flows, {} bytes in, {} bytes out, {} this month{}  {}",
             router.name,
             router.lanes,
             router.flows,
             router.rx_bytes,
             router.tx_bytes,
+            router.month_rx_bytes + router.month_tx_bytes,
+            router.month_limit_bytes.map(|limit| format!(" of {limit}")).unwrap_or_default(),
             router.addresses.join(" ")
         );
     }

@@ -39,6 +39,9 @@ pub struct RouterLimits {
     /// Bytes that wait in buffers, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffers_mib: Option<u32>,
+    /// Bytes in a calendar month, both directions together, in units of 10^9; none means no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monthly_gb: Option<u32>,
 }
 
 /// What the daemon may use of the machine.
@@ -105,6 +108,8 @@ pub struct EffectiveRouterLimits {
     pub open_burst: u32,
     /// Bytes in buffers.
     pub buffers: u64,
+    /// Bytes in a month.
+    pub monthly: Option<u64>,
 }
 
 impl Limits {
@@ -146,6 +151,7 @@ impl Limits {
                 .buffers_mib
                 .map_or(buffers / 2, |mib| u64::from(mib) * MIB)
                 .max(MIB),
+            monthly: section.router.monthly_gb.map(gigabytes),
         };
         Self { flows, buffers, unproven, unproven_per_address, router }
     }
@@ -161,8 +167,13 @@ impl EffectiveRouterLimits {
             opens_per_second: own.opens_per_second.unwrap_or(self.opens_per_second),
             open_burst: own.open_burst.unwrap_or(self.open_burst),
             buffers: own.buffers_mib.map_or(self.buffers, |mib| u64::from(mib) * MIB),
+            monthly: own.monthly_gb.map_or(self.monthly, |gb| Some(gigabytes(gb))),
         }
     }
+}
+
+fn gigabytes(gb: u32) -> u64 {
+    u64::from(gb) * 1_000_000_000
 }
 
 fn clamp(value: u64, low: u32, high: u32) -> u32 {

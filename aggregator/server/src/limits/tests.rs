@@ -12,6 +12,7 @@ fn limits() -> Limits {
             opens_per_second: 1,
             open_burst: 10,
             buffers: 60,
+            monthly: None,
         },
     }
 }

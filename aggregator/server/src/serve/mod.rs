@@ -6,11 +6,13 @@
 //! - [`datagrams`]: UDP: handshakes, the answers to pings, the tunnels' datagrams.
 //! - [`tun_kernel`]: what the kernel holds around the tunnel's device.
 //! - [`tunnels`]: the tunnels of all routers, and the one TUN device behind them.
+//! - [`metrics`]: figures for Prometheus.
 //! - [`status`]: the document behind `wanbond-server status`.
 
 mod datagrams;
 mod kernel;
 mod lane;
+mod metrics;
 mod routers;
 mod sessions;
 mod status;
@@ -43,6 +45,7 @@ use crate::directory::Directory;
 use crate::egress::Egress;
 use crate::inner::InnerNetwork;
 use crate::limits::Budget;
+use crate::usage::{Ledger, Month};
 use routers::LiveRouters;
 use sessions::Sessions;
 use status::Refusals;
@@ -54,6 +57,10 @@ const NOTSENT_LOWAT: u32 = 128 * 1024;
 const BACKLOG: i32 = 4096;
 /// Between looks at sessions that have run out.
 const SWEEP: Duration = Duration::from_secs(30);
+/// Between looks at what routers have moved: a limit is passed by what goes through in that time.
+const METER: Duration = Duration::from_secs(5);
+/// The traffic's file is written every so many of these.
+const METERS_PER_SAVE: u32 = 60;
 
 /// What serving stands on.
 #[derive(Clone)]
@@ -62,12 +69,16 @@ pub struct ServeContext {
     pub config: watch::Receiver<Arc<Config>>,
     /// The server's static key.
     pub key: SecretKey,
+    /// The key before it, if routers that were paired with that one are still admitted.
+    pub previous_key: Option<SecretKey>,
     /// Who is admitted, as it changes.
     pub directory: Arc<Directory>,
     /// The way out.
     pub egress: Arc<Egress>,
     /// How much.
     pub limits: Arc<Budget>,
+    /// How much was moved this month.
+    pub ledger: Arc<Ledger>,
     /// Becomes true when the server is to stop: take nothing new, let flows finish for
     /// `config.drain`, then return.
     pub shutdown: watch::Receiver<bool>,
@@ -87,6 +98,21 @@ pub(crate) struct Shared {
     clock: Clock,
     listen: Vec<String>,
     stream_options: StreamOptions,
+}
+
+impl Shared {
+    /// Counts what routers have moved, and ends what belongs to those that may move no more.
+    fn meter(&self) {
+        if self.routers.meter(Month::now()) {
+            self.sessions.sweep();
+        }
+    }
+
+    fn save_usage(&self) {
+        if let Err(error) = self.routers.ledger().save() {
+            warn!(%error, "this month's traffic can't be written down");
+        }
+    }
 }
 
 /// Serves until `shutdown`.
@@ -143,7 +169,11 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
     info!(listen = ?said, mptcp, "serving");
 
     let clock = Clock::start();
-    let routers = LiveRouters::new(Arc::clone(&context.directory), Arc::clone(&context.limits));
+    let routers = LiveRouters::new(
+        Arc::clone(&context.directory),
+        Arc::clone(&context.limits),
+        Arc::clone(&context.ledger),
+    );
     let (streams, mut opened) = mpsc::unbounded_channel();
     let tunnels = Tunnels::new(clock, random_seed, streams);
     let device = open_device();
@@ -153,7 +183,10 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
     let inner = InnerNetwork::new(&config.inner, &context.key.public());
     let shared = Arc::new(Shared {
         sessions: Sessions::new(
-            context.key.clone(),
+            &[Some(context.key.clone()), context.previous_key.clone()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>(),
             Arc::clone(&routers),
             clock,
             families(),
@@ -179,6 +212,9 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
         background.spawn(datagrams::serve(Arc::clone(&shared), socket));
     }
     background.spawn(status::serve(Arc::clone(&shared)));
+    if let Some(address) = config.metrics {
+        background.spawn(metrics::serve(Arc::clone(&shared), address));
+    }
     if let (Some(device), Some(journal)) = (device, kernel.journal()) {
         let reading = Arc::clone(&tunnels);
         background.spawn(async move { reading.read(&device).await });
@@ -199,6 +235,7 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
     for listener in listeners {
         accepting.spawn(accept(listener, accepted.clone()));
     }
+    crate::notify::ready();
     loop {
         tokio::select! {
             Some((stream, peer)) = incoming.recv() => {
@@ -226,6 +263,8 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
         info!(lanes = lanes.len(), "flows still going on are cut");
     }
     lanes.shutdown().await;
+    shared.meter();
+    shared.save_usage();
     Ok(())
 }
 
@@ -299,6 +338,15 @@ async fn accept(
 /// Drops what has run out, and what belongs to removed routers.
 async fn follow(shared: Arc<Shared>) {
     let routers = Arc::clone(&shared.routers);
+    let meter = async {
+        loop {
+            for _ in 0..METERS_PER_SAVE {
+                sleep(METER).await;
+                shared.meter();
+            }
+            shared.save_usage();
+        }
+    };
     let sweep = async {
         loop {
             sleep(SWEEP).await;
@@ -308,5 +356,5 @@ async fn follow(shared: Arc<Shared>) {
             shared.tunnels.sweep(|key| sessions.contains_key(key));
         }
     };
-    tokio::join!(routers.follow_directory(|| shared.sessions.sweep()), sweep);
+    tokio::join!(routers.follow_directory(|| shared.sessions.sweep()), sweep, meter);
 }

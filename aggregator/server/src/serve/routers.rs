@@ -16,6 +16,7 @@ use wanbond_relay::Traffic;
 
 use crate::directory::{Directory, RouterEntry};
 use crate::limits::{Budget, FlowPermit, LanePermit, Refusal, RouterBudget};
+use crate::usage::{self, Ledger, Month};
 
 /// Addresses shown of a router: its WANs', and a few that it had before.
 const ADDRESSES: usize = 16;
@@ -24,17 +25,25 @@ const ADDRESSES: usize = 16;
 pub(crate) struct LiveRouters {
     directory: Arc<Directory>,
     budget: Arc<Budget>,
+    ledger: Arc<Ledger>,
     live: Mutex<HashMap<PublicKey, Arc<LiveRouter>>>,
 }
 
 impl LiveRouters {
-    pub(crate) fn new(directory: Arc<Directory>, budget: Arc<Budget>) -> Arc<Self> {
-        Arc::new(Self { directory, budget, live: Mutex::default() })
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        budget: Arc<Budget>,
+        ledger: Arc<Ledger>,
+    ) -> Arc<Self> {
+        Arc::new(Self { directory, budget, ledger, live: Mutex::default() })
     }
 
-    /// The router with this key, if it is admitted.
+    /// The router with this key, if it is admitted and may move more this month.
     pub(crate) fn get(&self, key: &PublicKey) -> Option<Arc<LiveRouter>> {
         let entry = self.directory.admit(key)?;
+        if self.is_exhausted(&entry) {
+            return None;
+        }
         let mut live = lock(&self.live);
         if let Some(router) = live.get(key).filter(|router| router.is_admitted()) {
             return Some(Arc::clone(router));
@@ -43,6 +52,44 @@ impl LiveRouters {
         let router = Arc::new(LiveRouter::new(entry, budget));
         live.insert(*key, Arc::clone(&router));
         Some(router)
+    }
+
+    /// What routers have moved.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Bytes that a router may move in a month.
+    pub(crate) fn monthly_limit(&self, entry: &RouterEntry) -> Option<u64> {
+        self.budget.limits().router.overridden(&entry.limits).monthly
+    }
+
+    fn is_exhausted(&self, entry: &RouterEntry) -> bool {
+        self.monthly_limit(entry)
+            .is_some_and(|limit| self.ledger.of(&entry.public_key).total() >= limit)
+    }
+
+    /// Counts what routers have moved and ends those that have reached their limit; whether there
+    /// were any.
+    pub(crate) fn meter(&self, now: Month) -> bool {
+        self.ledger.begin(now);
+        let mut ended = false;
+        lock(&self.live).retain(|key, router| {
+            let (received, sent) = router.moved();
+            self.ledger.count(*key, usage::Traffic { received, sent }, now);
+            let entry = self.directory.admit(key);
+            let exhausted = entry.is_some_and(|entry| self.is_exhausted(&entry));
+            if exhausted {
+                info!(
+                    router = router.name(),
+                    "monthly traffic used up: the router is refused until the next month"
+                );
+                router.revoked.send_replace(true);
+                ended = true;
+            }
+            !exhausted
+        });
+        ended
     }
 
     /// Whether the directory has the key, even if disabled.
@@ -86,7 +133,10 @@ pub(crate) struct LiveRouter {
     entry: Arc<RouterEntry>,
     budget: Arc<RouterBudget>,
     revoked: watch::Sender<bool>,
+    /// What flows carried.
     pub(crate) traffic: Traffic,
+    /// What the tunnel's packets carried.
+    pub(crate) packets: Traffic,
     pub(crate) flows_total: AtomicUsize,
     standing: Mutex<Standing>,
     forwards: Mutex<Forwards>,
@@ -108,6 +158,7 @@ impl LiveRouter {
             budget,
             revoked: watch::Sender::new(false),
             traffic: Traffic::default(),
+            packets: Traffic::default(),
             flows_total: AtomicUsize::new(0),
             standing: Mutex::default(),
         }
@@ -129,6 +180,18 @@ impl LiveRouter {
 
     pub(crate) fn preshared_key(&self) -> &PresharedKey {
         &self.entry.psk
+    }
+
+    /// Bytes from and to the router, in flows and packets.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        let sum = |a: &AtomicUsize, b: &AtomicUsize| {
+            a.load(Ordering::Relaxed) as u64 + b.load(Ordering::Relaxed) as u64
+        };
+        // At the server, what comes from the lane came from the router.
+        (
+            sum(&self.traffic.received, &self.packets.received),
+            sum(&self.traffic.sent, &self.packets.sent),
+        )
     }
 
     pub(crate) fn is_admitted(&self) -> bool {

@@ -10,8 +10,8 @@ use tracing::{debug, info, warn};
 use wanbond_proto::Time;
 use wanbond_proto::datagram::DatagramKeys;
 use wanbond_proto::handshake::{
-    Admission, CookieJar, Egress, HandshakeLoad, Notice, PendingRouter, ServerHandshake, Verdict,
-    Welcome,
+    Admission, CookieJar, Egress, HandshakeError, HandshakeLoad, Notice, PendingRouter,
+    ServerHandshake, Verdict, Welcome,
 };
 use wanbond_proto::inner::Instance;
 use wanbond_proto::keys::{PublicKey, SecretKey};
@@ -83,7 +83,8 @@ struct OfRouter {
 
 /// All sessions, and the handshakes that make them.
 pub(crate) struct Sessions {
-    handshake: ServerHandshake,
+    /// With each of the server's keys, the present one first.
+    handshakes: Vec<ServerHandshake>,
     cookies: Mutex<CookieJar>,
     load: Mutex<HandshakeLoad>,
     table: Mutex<Table>,
@@ -97,7 +98,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(
-        key: SecretKey,
+        keys: &[SecretKey],
         routers: Arc<LiveRouters>,
         clock: Clock,
         egress: Egress,
@@ -106,7 +107,10 @@ impl Sessions {
         let random = SystemRandom::new();
         let cookies = CookieJar::new(clock.now(), [bytes(&random), bytes(&random)]);
         Self {
-            handshake: ServerHandshake::new(key, &fast_suites()),
+            handshakes: keys
+                .iter()
+                .map(|key| ServerHandshake::new(key.clone(), &fast_suites()))
+                .collect(),
             cookies: Mutex::new(cookies),
             load: Mutex::default(),
             table: Mutex::default(),
@@ -145,7 +149,13 @@ impl Sessions {
         }
         let admission = if busy && !proven { Admission::ProveAddress } else { Admission::Open };
         let random = (self.random(), self.random());
-        let verdict = self.handshake.handle(message, source, admission, &cookies, random);
+        let mut verdict = Err(HandshakeError::Malformed);
+        for handshake in &self.handshakes {
+            verdict = handshake.handle(message, source, admission, &cookies, random);
+            if verdict.is_ok() {
+                break;
+            }
+        }
         drop(cookies);
         match verdict {
             Ok(Verdict::Answer(answer)) => Some(answer),

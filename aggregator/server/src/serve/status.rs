@@ -109,7 +109,7 @@ async fn converse(shared: Arc<Shared>, stream: UnixStream) {
     }
 }
 
-fn status(shared: &Shared) -> ServerStatus {
+pub(super) fn status(shared: &Shared) -> ServerStatus {
     let snapshot = shared.directory.snapshot();
     let sessions = shared.sessions.by_router();
     let mut routers: Vec<RouterStatus> = snapshot
@@ -125,11 +125,12 @@ fn status(shared: &Shared) -> ServerStatus {
                 status.lanes = budget.lanes() as u32;
                 status.flows = budget.flows() as u32;
                 status.flows_total = router.flows_total.load(Ordering::Relaxed) as u64;
-                // At the server, what comes from the lane came from the router.
-                status.rx_bytes = router.traffic.received.load(Ordering::Relaxed) as u64;
-                status.tx_bytes = router.traffic.sent.load(Ordering::Relaxed) as u64;
+                (status.rx_bytes, status.tx_bytes) = router.moved();
                 status.addresses = standing.addresses.iter().map(ToString::to_string).collect();
             }
+            let month = shared.routers.ledger().of(&entry.public_key);
+            (status.month_rx_bytes, status.month_tx_bytes) = (month.received, month.sent);
+            status.month_limit_bytes = shared.routers.monthly_limit(entry);
             status
         })
         .collect();

@@ -20,8 +20,8 @@ use crate::egress::policy::AZURE_PLATFORM;
 use crate::forwards::{self, Conflict, Routed};
 use crate::inner::InnerNetwork;
 
-/// How often to look whether all is still there: another program may have flushed the firewall.
-const LOOK: Duration = Duration::from_secs(30);
+/// How often to look whether all is still there: a reload of nftables flushes everybody's tables.
+const LOOK: Duration = Duration::from_secs(5);
 /// Pause after the kernel has refused something.
 const AFTER_PROBLEM: Duration = Duration::from_secs(5);
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ use wanbond_relay::Clock;
 use wanbond_relay::tunnel::device::{read_packets, write_packets};
 use wanbond_relay::tunnel::{TunnelDriver, TunnelSink, TunnelStream};
 
+use super::routers::LiveRouter;
 use super::sessions::ServerSession;
 
 /// Streams that routers have opened, to be served as lanes.
@@ -43,18 +45,25 @@ struct Live {
 /// Which tunnel leads to an inner address.
 #[derive(Default)]
 struct ByInner {
-    v4: HashMap<Ipv4Addr, Arc<TunnelDriver>>,
-    v6: HashMap<Ipv6Addr, Arc<TunnelDriver>>,
+    v4: HashMap<Ipv4Addr, Way>,
+    v6: HashMap<Ipv6Addr, Way>,
     /// By the first half of the address: routers' prefixes are /64.
-    prefixes: HashMap<u64, Arc<TunnelDriver>>,
+    prefixes: HashMap<u64, Way>,
+}
+
+/// A tunnel, and whose traffic it is.
+#[derive(Clone)]
+struct Way {
+    driver: Arc<TunnelDriver>,
+    router: Arc<LiveRouter>,
 }
 
 impl ByInner {
-    fn add(&mut self, inner: &Inner, driver: &Arc<TunnelDriver>) {
-        self.v4.insert(inner.v4, Arc::clone(driver));
-        self.v6.insert(inner.v6, Arc::clone(driver));
+    fn add(&mut self, inner: &Inner, way: &Way) {
+        self.v4.insert(inner.v4, way.clone());
+        self.v6.insert(inner.v6, way.clone());
         if let Some((prefix, _)) = inner.prefix {
-            self.prefixes.insert(first_half(prefix), Arc::clone(driver));
+            self.prefixes.insert(first_half(prefix), way.clone());
         }
     }
 
@@ -66,7 +75,7 @@ impl ByInner {
         }
     }
 
-    fn find(&self, destination: IpAddr) -> Option<Arc<TunnelDriver>> {
+    fn find(&self, destination: IpAddr) -> Option<Way> {
         match destination {
             IpAddr::V4(v4) => self.v4.get(&v4),
             IpAddr::V6(v6) => self.v6.get(&v6).or_else(|| self.prefixes.get(&first_half(v6))),
@@ -83,7 +92,7 @@ fn first_half(address: Ipv6Addr) -> u64 {
 struct RouterSink {
     device: Option<Arc<TunQueue>>,
     inner: Option<Inner>,
-    router: String,
+    router: Arc<LiveRouter>,
     streams: NewStreams,
     /// Where the router's session came from: streams share its limits.
     seen_at: SocketAddr,
@@ -95,9 +104,16 @@ impl TunnelSink for RouterSink {
         let own = packets.iter().map(Vec::as_slice).filter(|packet| {
             let own = inner.permits_source(packet);
             if !own {
-                debug!(router = self.router, "packet with a source that is not the router's");
+                debug!(
+                    router = self.router.name(),
+                    "packet with a source that is not the router's"
+                );
             }
             own
+        });
+        let received = &self.router.packets.received;
+        let own = own.inspect(|packet| {
+            received.fetch_add(packet.len(), Ordering::Relaxed);
         });
         write_packets(device, own);
     }
@@ -152,7 +168,7 @@ impl Tunnels {
         let sink = RouterSink {
             device: self.device.get().cloned(),
             inner,
-            router: session.router.name().to_owned(),
+            router: Arc::clone(&session.router),
             streams: self.streams.clone(),
             seen_at: from,
         };
@@ -165,7 +181,8 @@ impl Tunnels {
             by_inner.remove(inner);
         }
         if let Some(inner) = &inner {
-            by_inner.add(inner, &driver);
+            let way = Way { driver: Arc::clone(&driver), router: Arc::clone(&session.router) };
+            by_inner.add(inner, &way);
         }
         driver
     }
@@ -182,7 +199,7 @@ impl Tunnels {
         });
     }
 
-    fn find(&self, destination: IpAddr) -> Option<Arc<TunnelDriver>> {
+    fn find(&self, destination: IpAddr) -> Option<Way> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).find(destination)
     }
 
@@ -196,9 +213,13 @@ impl Tunnels {
                 let these = std::iter::from_fn(|| {
                     packets.next_if(|packet| destination_of(packet) == destination)
                 });
-                let driver = destination.and_then(|destination| self.find(destination));
-                match driver {
-                    Some(driver) => driver.handle_packets(these),
+                let way = destination.and_then(|destination| self.find(destination));
+                match way {
+                    Some(Way { driver, router }) => {
+                        driver.handle_packets(these.inspect(|packet| {
+                            router.packets.sent.fetch_add(packet.len(), Ordering::Relaxed);
+                        }));
+                    }
                     None => these.for_each(drop),
                 }
             }

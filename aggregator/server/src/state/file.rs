@@ -87,8 +87,8 @@ fn is_default(limits: &RouterLimits) -> bool {
 
 const HEADER: &str = "\
 # A router that may connect to this server. `enabled = false` refuses it and ends its sessions;
-# a section [limits] with flows, lanes, opens_per_second, open_burst or buffers_mib replaces the
-# server's defaults for it. `inner` is the number its addresses inside the tunnel follow from.
+# a section [limits] with flows, lanes, opens_per_second, open_burst, buffers_mib or monthly_gb
+# replaces the server's defaults for it. `inner` is the number its addresses inside the tunnel follow from.
 # Port forwards are sections [[forward]] with protocol, port and to. The running server notices
 # when this file is saved.
 ";

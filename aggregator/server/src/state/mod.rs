@@ -4,30 +4,34 @@
 //! DIR/                 0700
 //!   server.toml        settings, for people to edit
 //!   key                0600, the server's secret X25519 key
+//!   key.previous       0600, the one before it, while routers still use it
 //!   routers/NAME.toml  0600, one file per router: keys, inner number, limits, port forwards
+//!   usage/             what routers have moved this month, written by the daemon
 //! ```
 //!
 //! The command line writes here and nowhere else; a running daemon [watches](watch) and follows.
 //! Files are put in place whole: written under a hidden name, flushed to the disk, then renamed or
 //! linked, so that neither a crash nor a reader ever meets half a file. Keys stand in the files,
-//! pairing codes don't: a code is shown once, when it is made.
+//! pairing codes don't: a code is shown once, when it is made. Where the daemon runs as a user of
+//! its own, the directory is that user's, and so is whatever root's commands write there.
 
 mod file;
+mod keys;
 mod names;
 mod numbers;
 pub mod watch;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
 use wanbond_proto::forward::{Forward, MAX_FORWARDS, Protocol};
-use wanbond_proto::keys::SecretKey;
 use wanbond_proto::pairing::{Endpoint, PairingCode, RouterSeed};
 use zeroize::Zeroizing;
 
@@ -119,6 +123,14 @@ pub enum StateError {
     /// A forward is in the way of another thing.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The key before the last rotation is still there.
+    #[error(
+        "the last rotation is not over: pair the other routers anew, then run `wanbond-server key forget-previous`"
+    )]
+    KeyInRotation,
+    /// No rotation is going on.
+    #[error("there is no key from before a rotation")]
+    NoPreviousKey,
     /// The system's random numbers failed.
     #[error("the system gave no random numbers")]
     NoRandomness,
@@ -169,12 +181,6 @@ impl StateDir {
     #[must_use]
     pub fn config_path(&self) -> PathBuf {
         self.path.join("server.toml")
-    }
-
-    /// The secret key.
-    #[must_use]
-    pub fn key_path(&self) -> PathBuf {
-        self.path.join("key")
     }
 
     /// The directory of the routers' files.
@@ -231,10 +237,7 @@ impl StateDir {
         if had_key {
             self.key()?;
         } else {
-            let secret = SecretKey::from_bytes(random()?);
-            let text = Zeroizing::new(secret.to_text() + "\n");
-            // Two at once must not end with a key that only one of them has shown.
-            put_new(&self.key_path(), text.as_bytes())?;
+            self.make_key()?;
         }
         if let Some(text) = text {
             put(&config_path, text.as_bytes(), 0o600)?;
@@ -244,26 +247,6 @@ impl StateDir {
             (true, true) => Initialised::Kept,
             (true, false) => Initialised::EndpointsReplaced,
         })
-    }
-
-    /// The server's secret key.
-    ///
-    /// # Errors
-    /// If it is missing, damaged or readable by others.
-    pub fn key(&self) -> Result<SecretKey> {
-        let path = self.key_path();
-        let mut text = Zeroizing::new(String::new());
-        let mut file = File::open(&path).map_err(|error| self.missing("read", &path, error))?;
-        let metadata = file.metadata().map_err(io_error("read", &path))?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(StateError::OpenKey { path, mode });
-        }
-        let damaged = |reason: String| StateError::DamagedKey { path: path.clone(), reason };
-        file.read_to_string(&mut text).map_err(|error| damaged(error.to_string()))?;
-        text.trim()
-            .parse()
-            .map_err(|error: wanbond_proto::keys::KeyError| damaged(error.to_string()))
     }
 
     /// `server.toml`.
@@ -420,6 +403,33 @@ impl StateDir {
         }
     }
 
+    /// Gives a router new keys, and returns the code with them. Its old code stops working at once;
+    /// its number, limits and forwards stay.
+    ///
+    /// # Errors
+    /// If there is no such router, or the state can't be read or written.
+    pub fn rekey_router(&self, name: &str) -> Result<PairingCode> {
+        let server = self.key()?.public();
+        let endpoints = self.config()?.endpoints;
+        let seed = RouterSeed::from_bytes(random()?);
+        self.change_router(name, |entry| {
+            entry.public_key = seed.static_secret().public();
+            entry.psk = seed.preshared_key();
+        })?;
+        Ok(PairingCode { server, endpoints, seed })
+    }
+
+    /// Changes a router's file.
+    ///
+    /// # Errors
+    /// If there is no such router, or its file is wrong or can't be written.
+    pub fn change_router(&self, name: &str, change: impl FnOnce(&mut RouterEntry)) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut entry = self.read_router(name)?;
+        change(&mut entry);
+        self.put_router(&entry)
+    }
+
     /// Adds forwards to a router. `listening` says which ports programs on this machine have.
     ///
     /// # Errors
@@ -498,7 +508,25 @@ fn random() -> Result<[u8; 32]> {
 }
 
 fn make_dir(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("make", path))
+    if path.is_dir() {
+        return Ok(());
+    }
+    let make = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        give_to_owner_of_folder(&File::open(path)?, path)
+    };
+    make().map_err(io_error("make", path))
+}
+
+/// What root writes for a daemon that runs as another user must be readable to that one. Anybody
+/// else's files are as they should be already.
+fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().filter(|_| geteuid().is_root()) else { return Ok(()) };
+    let owner = fs::metadata(folder)?;
+    if owner.uid() != 0 {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 /// Puts a whole file at `path`, in place of what is there.
@@ -524,6 +552,7 @@ fn write_hidden(path: &Path, content: &[u8], mode: u32) -> Result<PathBuf> {
         // Left by a crash of a process that had our number.
         let _ = fs::remove_file(&hidden);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&hidden)?;
+        give_to_owner_of_folder(&file, &hidden)?;
         file.write_all(content)?;
         file.sync_all()
     };

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 fn state() -> (tempfile::TempDir, StateDir) {
@@ -172,4 +174,25 @@ fn forwards_are_kept_and_do_not_collide() {
     state.remove_forwards("home", &[ports("100-110"), ports("8080")]).unwrap();
     assert!(state.router("home").unwrap().forwards.is_empty());
     assert_eq!(state.router("home").unwrap().inner, 1);
+}
+
+#[test]
+fn what_root_writes_belongs_to_the_directorys_owner() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // nobody, in every distribution.
+    chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    let state = StateDir::new(dir.path());
+    state.init(&["vps.example".parse().unwrap()]).unwrap();
+    state.add_router("home", 1).unwrap();
+    for name in ["key", "server.toml", "routers", "routers/home.toml"] {
+        let path = dir.path().join(name);
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o077), (65534, 0), "{name}");
+    }
 }
