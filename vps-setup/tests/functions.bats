@@ -1,0 +1,532 @@
+# The installer's functions, one by one, on made-up machines: its paths point into a folder of the
+# test, and the programs it calls are stand-ins that write down how they were called.
+# shellcheck shell=bash disable=SC2034,SC2030,SC2031,SC2016,SC2086,SC2153
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    # shellcheck source=vps-setup/install.sh
+    source "$BATS_TEST_DIRNAME/../install.sh"
+    ROOT="$BATS_TEST_TMPDIR"
+    STATE="$ROOT/etc/wanbond-server"
+    PROGRAM="$ROOT/usr/local/bin/wanbond-server"
+    SETUP="$ROOT/usr/local/sbin/wanbond-setup"
+    UNIT="$ROOT/systemd/wanbond-server.service"
+    FIREWALL_UNIT="$ROOT/systemd/wanbond-server-firewall.service"
+    SYSCTL="$ROOT/etc/60-wanbond-server.conf"
+    NOTES="$ROOT/notes"
+    OS_RELEASE="$ROOT/os-release"
+    PROC="$ROOT/proc"
+    TUN="$ROOT/tun"
+    WORK="$ROOT/work"
+    mkdir -p "$ROOT"/{bin,work,notes,systemd,etc,usr/local/{bin,sbin}} "$PROC"/sys/{kernel,net/ipv4,net/mptcp}
+    CALLS="$ROOT/calls"
+    : >"$CALLS"
+    PATH="$ROOT/bin:$PATH"
+    UNDO=() DONE=() ENDPOINTS=() PORTS=() PORT="" INNER="" ROUTED="" DRY_RUN="" YES=1 FROM="" SHA256="" BUILD="" COMMAND=install
+    # As main has it; bats itself runs without.
+    set -euo pipefail
+}
+
+# fake NAME [SCRIPT]: a stand-in for a program.
+fake() {
+    printf '#!/bin/bash\necho "%s $*" >>"%s"\n%s\n' "$1" "$CALLS" "${2:-}" >"$ROOT/bin/$1"
+    chmod +x "$ROOT/bin/$1"
+}
+
+called() { grep -qxF -- "$1" "$CALLS"; }
+
+# with_rules RULESET: what `nft list ruleset` shows.
+with_rules() {
+    cat >"$ROOT/ruleset"
+    fake nft "[ \"\$*\" = 'list ruleset' ] && cat $ROOT/ruleset; true"
+    fake iptables
+    fake ip6tables
+}
+
+@test "arguments: defaults, values and the command in any order" {
+    parse
+    [ "$COMMAND" = install ]
+    parse --port 443 upgrade --yes --endpoint a.example --endpoint '[2001:db8::1]:99'
+    [ "$COMMAND $PORT $YES ${ENDPOINTS[*]}" = "upgrade 443 1 a.example [2001:db8::1]:99" ]
+    parse add-router cabin
+    [ "$COMMAND $ARGUMENT" = "add-router cabin" ]
+    parse --router status
+    [ "$COMMAND $ROUTER" = "install status" ]
+}
+
+@test "arguments: whatever is wrong is named" {
+    for bad in "--port 0" "--port 65536" "--port x" "--port" "--speed 3" "nonsense" "install twice" \
+        "add-router" "add-router a/b" "--router ../x" "--sha256 12" "--from http://x/y" "--build --from x" "firewall"; do
+        run parse $bad
+        [ "$status" = 2 ] || { echo "accepted: $bad" && false; }
+        [[ "$output" == *"--help"* ]]
+    done
+}
+
+@test "the help text is the comment on top" {
+    run usage
+    [[ "$output" == *"bash install.sh [COMMAND]"* ]]
+    [[ "$output" == *"--dry-run"* ]]
+    [[ "$output" != *"set -euo"* ]]
+}
+
+@test "systems: Debian 12 and 13, Ubuntu 22.04 and 24.04, no others" {
+    for good in "debian 12" "debian 13" "ubuntu 22.04" "ubuntu 24.04"; do
+        printf 'ID=%s\nVERSION_ID="%s"\nPRETTY_NAME="It"\n' ${good/ / } >"$OS_RELEASE"
+        check_os
+    done
+    for bad in "debian 11" "ubuntu 20.04" "fedora 40" "openwrt 24.10"; do
+        printf 'ID=%s\nVERSION_ID="%s"\nPRETTY_NAME="It"\n' ${bad/ / } >"$OS_RELEASE"
+        run check_os
+        [ "$status" = 1 ]
+        [[ "$output" == *"Debian 12 or 13"* ]]
+    done
+    rm "$OS_RELEASE"
+    run check_os
+    [ "$status" = 1 ]
+}
+
+@test "Ubuntu's own os-release files" {
+    cat >"$OS_RELEASE" <<'RELEASE'
+PRETTY_NAME="Ubuntu 24.04.1 LTS"
+NAME="Ubuntu"
+VERSION_ID="24.04"
+VERSION="24.04.1 LTS (Noble Numbat)"
+VERSION_CODENAME=noble
+ID=ubuntu
+ID_LIKE=debian
+UBUNTU_CODENAME=noble
+RELEASE
+    run check_os
+    [ "$status" = 0 ]
+    [[ "$output" == *"Ubuntu 24.04.1 LTS"* ]]
+}
+
+@test "kernels: what an old one loses is said, and it goes on" {
+    echo 1 >"$PROC/sys/net/mptcp/enabled"
+    for good in 5.15.0-100-generic 6.1.0-18-amd64 6.12.3; do
+        echo "$good" >"$PROC/sys/kernel/osrelease"
+        run check_kernel
+        [ "$status" = 0 ]
+        [[ "$output" != *WARNING* ]]
+    done
+    echo 5.10.0-28-amd64 >"$PROC/sys/kernel/osrelease"
+    run check_kernel
+    [ "$status" = 0 ]
+    [[ "$output" == *WARNING*5.15* ]]
+    rm "$PROC/sys/net/mptcp/enabled"
+    run check_kernel
+    [ "$status" = 0 ]
+    [[ "$output" == *"no MPTCP"* ]]
+}
+
+@test "OpenVZ is refused, other containers are judged by what they can" {
+    fake systemd-detect-virt 'echo openvz'
+    run check_container
+    [ "$status" = 1 ]
+    [[ "$output" == *KVM* ]]
+    fake systemd-detect-virt 'echo lxc'
+    check_container
+    fake systemd-detect-virt 'echo none; exit 1'
+    check_container
+}
+
+@test "a missing or closed TUN device is refused" {
+    fake modprobe 'exit 1'
+    run check_tun
+    [ "$status" = 1 ]
+    [[ "$output" == *"$TUN"* ]]
+}
+
+@test "little memory is warned of" {
+    echo "MemTotal:         120000 kB" >"$PROC/meminfo"
+    run check_memory
+    [ "$status" = 0 ]
+    [[ "$output" == *"117 MiB"* ]]
+}
+
+@test "a full disk is refused" {
+    fake df 'printf "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 100 99 1024 99%% /\n"'
+    run check_disk
+    [ "$status" = 1 ]
+    [[ "$output" == *"make room"* ]]
+}
+
+@test "a port in use is refused, with its user" {
+    fake systemctl 'exit 3'
+    fake ss 'echo "tcp LISTEN 0 5 0.0.0.0:65101 0.0.0.0:* users:((\"caddy\",pid=7,fd=3))"'
+    PORTS=(65101)
+    run check_ports
+    [ "$status" = 1 ]
+    [[ "$output" == *caddy* ]]
+    [[ "$output" == *"--port"* ]]
+    fake ss
+    check_ports
+}
+
+@test "ports follow --port, endpoints, the default" {
+    choose_ports
+    [ "${PORTS[*]}" = 65101 ]
+    PORTS=() PORT=443
+    choose_ports
+    [ "${PORTS[*]}" = 443 ]
+    PORTS=() PORT="" ENDPOINTS=(a.example:99 '[2001:db8::1]' '[2001:db8::1]:7')
+    choose_ports
+    [ "${PORTS[*]}" = "7 99 65101" ]
+}
+
+@test "endpoints: its own public addresses, or a clear word" {
+    PORTS=(65101)
+    fake ip 'case "$*" in "-4 "*) echo "198.41.0.4 via 198.51.100.1 dev eth0 src 198.51.100.10 uid 0" ;; "-6 "*) echo "2001:503:ba3e::2:30 via fe80::1 dev eth0 src 2001:db8::10 metric 1" ;; esac'
+    choose_endpoints
+    [ "${ENDPOINTS[*]}" = "198.51.100.10:65101 [2001:db8::10]:65101" ]
+
+    ENDPOINTS=()
+    fake ip 'case "$*" in "-4 "*) echo "198.41.0.4 via 10.0.0.1 dev eth0 src 10.0.0.4 uid 0" ;; esac'
+    run choose_endpoints
+    [ "$status" = 1 ]
+    [[ "$output" == *"--endpoint ADDRESS"* ]]
+
+    fake ip 'echo "RTNETLINK answers: Network is unreachable" >&2; exit 2'
+    run choose_endpoints
+    [ "$status" = 1 ]
+    [[ "$output" == *"no way out over IPv4"* ]]
+
+    ENDPOINTS=(vps.example.net '[2001:db8::1]:443')
+    choose_endpoints
+    [ "${ENDPOINTS[*]}" = "vps.example.net:65101 [2001:db8::1]:443" ]
+    for bad in 'a b:x' '2001:db8::1' 'host:port'; do
+        ENDPOINTS=("$bad")
+        run choose_endpoints
+        [ "$status" = 1 ]
+    done
+}
+
+@test "private addresses" {
+    for ip in 10.1.2.3 172.16.0.1 172.31.9.9 192.168.1.1 100.64.0.1 100.127.1.1 169.254.1.1 fd00::1 fe80::1; do
+        is_private "$ip" || { echo "$ip" && false; }
+    done
+    for ip in 172.32.0.1 100.63.0.1 100.128.0.1 198.51.100.1 2001:db8::1; do
+        run ! is_private "$ip"
+    done
+}
+
+@test "networks overlap or don't" {
+    overlap 10.239.0.0/16 10.239.4.1
+    overlap 10.239.0.0/16 10.0.0.0/8
+    overlap 10.239.0.0/16 10.239.128.0/17
+    overlap 0.0.0.0/0 192.0.2.1
+    run ! overlap 10.239.0.0/16 10.238.0.0/16
+    run ! overlap 10.239.0.0/16 192.168.1.0/24
+}
+
+@test "an inner network in use here is refused" {
+    fake ip 'printf "default via 10.239.0.1 dev eth0 \n10.239.0.0/24 dev eth0 proto kernel scope link src 10.239.0.5 \nlocal 10.239.0.5 dev eth0 table local proto kernel \n"'
+    run check_inner
+    [ "$status" = 1 ]
+    [[ "$output" == *"10.239.0.0/24"* ]]
+    INNER=10.200.0.0/16
+    check_inner
+    INNER=nonsense
+    run check_inner
+    [ "$status" = 1 ]
+}
+
+@test "the program: checksums, damage and the wrong kind are told apart" {
+    ARCH=$(uname -m)
+    printf 'int main(){puts("wanbond-server 1.2.3");}' >"$ROOT/p.c"
+    gcc -w -include stdio.h -o "$ROOT/wanbond-server" "$ROOT/p.c"
+    FROM="$ROOT/wanbond-server" SHA256=$(printf '0%.0s' {1..64})
+    run fetch_program
+    [ "$status" = 1 ]
+    [[ "$output" == *"get it again"* ]]
+    SHA256=$(sha256sum "$FROM" | cut -d' ' -f1)
+    fetch_program
+    [ "$VERSION" = 1.2.3 ]
+
+    # In a tarball, with the list of sums that a release has beside it.
+    mkdir "$ROOT/release"
+    tar -czf "$ROOT/release/w.tar.gz" -C "$ROOT" wanbond-server
+    (cd "$ROOT/release" && sha256sum w.tar.gz >SHA256SUMS)
+    FROM="$ROOT/release/w.tar.gz" SHA256=""
+    fetch_program
+    rm -rf "$WORK/tar"
+    # Cut on its way: the list says so; without the list, gzip does.
+    truncate -s -200 "$FROM"
+    run fetch_program
+    [ "$status" = 1 ]
+    [[ "$output" == *"as SHA256SUMS says"* ]]
+    rm "$ROOT/release/SHA256SUMS"
+    run fetch_program
+    [ "$status" = 1 ]
+    [[ "$output" == *"cut or damaged"* ]]
+
+    FROM="$ROOT/wanbond-server" ARCH=$([ "$ARCH" = x86_64 ] && echo aarch64 || echo x86_64)
+    run fetch_program
+    [[ "$output" == *"another kind of processor"* ]]
+    ARCH=$(uname -m) FROM=/bin/true
+    run fetch_program
+    [[ "$output" == *"not wanbond-server"* ]]
+    echo text >"$ROOT/text"
+    FROM="$ROOT/text"
+    run fetch_program
+    [[ "$output" == *"no program for Linux"* ]]
+    FROM="$ROOT/nowhere"
+    run fetch_program
+    [[ "$output" == *"there is no file"* ]]
+}
+
+@test "a URL that can't be had" {
+    fake curl 'exit 6'
+    FROM=https://nowhere.example/w.tar.gz SHA256=$(printf '0%.0s' {1..64})
+    run fetch_program
+    [ "$status" = 1 ]
+    [[ "$output" == *"nothing was changed"* ]]
+}
+
+@test "files are written once, with their mode, and shown only in a dry run" {
+    DRY_RUN=1
+    run put_file "$ROOT/file" 640 <<<"one"
+    [[ "$output" == *"+one"* ]]
+    [ ! -e "$ROOT/file" ]
+    DRY_RUN=""
+    put_file "$ROOT/file" 640 <<<"one"
+    [ "$(stat -c %a "$ROOT/file") $(cat "$ROOT/file")" = "640 one" ]
+    run put_file "$ROOT/file" 640 <<<"one"
+    [[ "$output" == *"already so"* ]]
+}
+
+@test "a run that fails undoes what it did, last things first" {
+    echo old >"$ROOT/file"
+    cat >"$ROOT/run.sh" <<RUN
+source "$BATS_TEST_DIRNAME/../install.sh"
+set -euo pipefail
+DRY_RUN=""
+mktemp() { mkdir -p "$ROOT/w"; echo "$ROOT/w"; }
+flock() { :; }
+begin
+put_file "$ROOT/file" 644 <<<new
+put_file "$ROOT/other" 644 <<<new
+on_failure sh -c "echo undone >>'$ROOT/order'; cat '$ROOT/file' >>'$ROOT/order'"
+change "make a folder" mkdir "$ROOT/folder"
+change "fail" sh -c 'echo "disk full" >&2; exit 1'
+RUN
+    run bash "$ROOT/run.sh"
+    [ "$status" = 1 ]
+    [[ "$output" == *"disk full"* ]]
+    [[ "$output" == *"could not: fail"* ]]
+    [[ "$output" == *"Everything is as it was"* ]]
+    [ "$(cat "$ROOT/file")" = old ]
+    [ ! -e "$ROOT/other" ]
+    [ "$(cat "$ROOT/order")" = $'undone\nnew' ]
+    [ ! -e "$ROOT/w" ]
+}
+
+@test "notes: one line per key" {
+    note user wanbond-server
+    note packages "a b"
+    note user other
+    [ "$(noted user)" = other ]
+    [ "$(noted packages)" = "a b" ]
+    [ -z "$(noted nothing)" ]
+    [ "$(stat -c %a "$NOTES/notes")" = 600 ]
+}
+
+@test "settings: replaced, taken out of their comment, or added before the first section" {
+    mkdir -p "$STATE"
+    printf 'endpoints = ["a"]\n#inner_ipv4 = "10.239.0.0/16"\n[egress]\n' >"$STATE/server.toml"
+    put_setting inner_ipv4 '"10.1.0.0/16"'
+    put_setting ports '[443]'
+    put_setting ports '[444]'
+    [ "$(cat "$STATE/server.toml")" = $'endpoints = ["a"]\ninner_ipv4 = "10.1.0.0/16"\nports = [444]\n[egress]' ]
+    run put_setting ports '[444]'
+    [ -z "$output" ]
+}
+
+@test "kernel settings only grow, and what was before is noted" {
+    echo "MemTotal: 2000000 kB" >"$PROC/meminfo"
+    printf '4096\t131072\t6291456\n' >"$PROC/sys/net/ipv4/tcp_rmem"
+    printf '4096\t16384\t33554432\n' >"$PROC/sys/net/ipv4/tcp_wmem"
+    echo 1 >"$PROC/sys/net/mptcp/enabled"
+    put_sysctls
+    [ "$(cat "$PROC/sys/net/ipv4/tcp_rmem")" = "4096 131072 16777216" ]
+    grep -q "^net.ipv4.tcp_rmem = 4096 131072 16777216$" "$SYSCTL"
+    run ! grep -q "tcp_wmem\|mptcp" "$SYSCTL"
+    [ "$(noted sysctl.tcp_rmem)" = "4096 131072 6291456" ]
+    # Again: the same file, the same note.
+    FILES_CHANGED=""
+    put_sysctls
+    [ -z "$FILES_CHANGED" ]
+    [ "$(noted sysctl.tcp_rmem)" = "4096 131072 6291456" ]
+}
+
+@test "a small machine keeps its own buffers; MPTCP that is off is turned on" {
+    echo "MemTotal: 300000 kB" >"$PROC/meminfo"
+    echo 0 >"$PROC/sys/net/mptcp/enabled"
+    put_sysctls
+    [ "$(cat "$PROC/sys/net/mptcp/enabled")" = 1 ]
+    [ "$(grep -c = "$SYSCTL")" = 1 ]
+    [ "$(noted sysctl.mptcp_enabled)" = 0 ]
+}
+
+@test "firewalls: none, and rules that let everything in" {
+    with_rules </dev/null
+    [ "$(firewall_kind)" = none ]
+    with_rules <<'RULES'
+table inet f2b-table {
+	set addr-set-sshd {
+		type ipv4_addr
+	}
+	chain f2b-chain {
+		type filter hook input priority filter - 1; policy accept;
+		tcp dport 22 ip saddr @addr-set-sshd reject with icmp port-unreachable
+	}
+}
+table inet wanbond-server {
+	chain forwarded {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+RULES
+    [ "$(firewall_kind)" = none ]
+}
+
+@test "firewalls: closed chains are found, by policy and by a last rule" {
+    with_rules <<'RULES'
+table inet filter {
+	chain input {
+		type filter hook input priority filter; policy drop;
+		tcp dport 22 accept
+	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		counter packets 12 bytes 700 log prefix "no: " drop
+	}
+	chain output {
+		type filter hook output priority filter; policy drop;
+	}
+}
+table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+}
+RULES
+    fake iptables 'printf -- "-P INPUT DROP\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n"'
+    run closed_chains
+    [ "$output" = $'nft inet filter input input\nnft inet filter forward forward\niptables - filter INPUT input' ]
+    [ "$(firewall_kind)" = rules ]
+}
+
+@test "firewalls: our rules go to the head of closed chains, marked" {
+    with_rules <<'RULES'
+table inet filter {
+	chain input {
+		type filter hook input priority filter; policy drop;
+	}
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+RULES
+    PORTS=(443)
+    firewall_rules open
+    called 'nft insert rule inet filter input tcp dport 443 accept comment "wanbond-server"'
+    called 'nft insert rule inet filter input udp dport 443 accept comment "wanbond-server"'
+    called 'nft insert rule inet filter forward oifname wanbond0 accept comment "wanbond-server"'
+    [ "$(grep -c 'insert' "$CALLS")" = 4 ]
+    fake iptables 'printf -- "-P INPUT DROP\n-P FORWARD DROP\n"'
+    firewall_rules open
+    called 'iptables -I INPUT -p udp --dport 443 -m comment --comment wanbond-server -j ACCEPT'
+    called 'iptables -I FORWARD -i wanbond0 -m comment --comment wanbond-server -j ACCEPT'
+}
+
+@test "firewalls: only marked rules are taken out" {
+    cat >"$ROOT/ruleset" <<'RULES'
+table inet filter { # handle 3
+	chain input { # handle 1
+		type filter hook input priority filter; policy drop;
+		tcp dport 65101 accept comment "wanbond-server" # handle 9
+		tcp dport 22 accept comment "ssh" # handle 4
+	}
+}
+RULES
+    fake nft "[[ \"\$*\" != *'list ruleset' ]] || cat $ROOT/ruleset"
+    fake iptables '[ "$1" != -S ] || printf -- "-P INPUT DROP\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 65101 -m comment --comment wanbond-server -j ACCEPT\n"'
+    fake ip6tables
+    PORTS=(65101)
+    firewall_rules close
+    [ "$(grep 'delete' "$CALLS")" = "nft delete rule inet filter input handle 9" ]
+    [ "$(grep -e ' -D ' "$CALLS")" = "iptables -D INPUT -p tcp -m tcp --dport 65101 -m comment --comment wanbond-server -j ACCEPT" ]
+}
+
+@test "ufw: rules are added once, noted and taken back" {
+    fake ufw 'case "$*" in status) echo "Status: active" ;; *--dry-run*65101/udp*) echo "Skipping adding existing rule" ;; esac'
+    [ "$(firewall_kind)" = ufw ]
+    ufw_rule allow 65101/tcp
+    ufw_rule allow 65101/udp
+    ufw_rule route allow in on wanbond0
+    called "ufw allow 65101/tcp comment wanbond-server"
+    run ! called "ufw allow 65101/udp comment wanbond-server"
+    called "ufw route allow in on wanbond0 comment wanbond-server"
+    [ "$(grep -c '^ufw' "$NOTES/notes")" = 2 ]
+    # Another port: the old one is closed.
+    PORTS=(443)
+    close_old_ports
+    called "ufw delete allow 65101/tcp"
+    [ "$(grep -c '^ufw' "$NOTES/notes")" = 1 ]
+    ufw_delete "route allow in on wanbond0"
+    called "ufw route delete allow in on wanbond0"
+}
+
+@test "firewalld: now and for good" {
+    fake ufw 'echo "Status: inactive"'
+    fake firewall-cmd '[[ "$*" != *--query* ]]'
+    [ "$(firewall_kind)" = firewalld ]
+    FIREWALL=1 PORTS=(65101)
+    open_firewall
+    for protocol in tcp udp; do
+        called "firewall-cmd --add-port=65101/$protocol"
+        called "firewall-cmd --permanent --add-port=65101/$protocol"
+    done
+    called "firewall-cmd --permanent --zone=trusted --add-interface=wanbond0"
+    [ "$(grep -c '^firewalld' "$NOTES/notes")" = 3 ]
+    while read -r key rule; do close_noted "$key" "$rule"; done < <(cat "$NOTES/notes")
+    called "firewall-cmd --permanent --remove-port=65101/udp"
+    called "firewall-cmd --zone=trusted --remove-interface=wanbond0"
+    [ ! -s "$NOTES/notes" ]
+}
+
+@test "packages: Ubuntu's and Debian's names for what is missing" {
+    for name in ip ss; do ln -s /bin/true "$ROOT/bin/$name"; done
+    PATH="$ROOT/bin" check_packages
+    [ "${PACKAGES[*]}" = nftables ]
+}
+
+@test "a script that was cut on its way does nothing" {
+    local total size
+    total=$(stat -c %s "$BATS_TEST_DIRNAME/../install.sh")
+    # At every length: either the shell finds it broken or nothing is called.
+    for size in 100 2000 9000 20000 $((total / 2)) $((total - 400)) $((total - 250)); do
+        head -c "$size" "$BATS_TEST_DIRNAME/../install.sh" >"$ROOT/cut.sh"
+        run env PATH="$ROOT/bin:$PATH" bash "$ROOT/cut.sh" --help
+        [[ "$output" != *"Commands"* ]]
+        [[ "$output" != *"==>"* ]]
+    done
+}
+
+@test "not root: said so, nothing done" {
+    fake id 'echo 1000'
+    for command in install upgrade uninstall status doctor "add-router x"; do
+        run bash "$BATS_TEST_DIRNAME/../install.sh" $command
+        [ "$status" = 1 ]
+        [[ "$output" == *"needs root"* ]]
+    done
+}
+
+@test "from a pipe: told to save it first" {
+    run bash -c "cat '$BATS_TEST_DIRNAME/../install.sh' | bash"
+    [ "$status" = 2 ]
+    [[ "$output" == *"save it to a file first"* ]]
+}
