@@ -29,13 +29,15 @@ main() {
     if [ "$install" = 1 ]; then
         install_packages "${TEST_PACKAGES[@]}"
     fi
-    need_commands cargo ip nft tcpdump shellcheck
+    need_commands cargo ip nft tcpdump shellcheck shfmt bats debootstrap systemd-nspawn
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
 
     step "format" cargo fmt --all --check
     step "lints" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
-    step "shell scripts" shellcheck -x tests/*.sh .ci/run cross/*.sh
+    step "shell scripts" shellcheck -x tests/*.sh .ci/run cross/*.sh vps-setup/install.sh vps-setup/tests/*
+    step "their format" shfmt -i 4 -ci -d vps-setup cross/release.sh
+    step "installer" bash vps-setup/tests/run.sh
     step "unit tests" cargo test --workspace --exclude wanbond-e2e \
         --exclude wanbond-openwrt --locked --no-fail-fast \
         -- --show-output

@@ -4,7 +4,8 @@
 # Debian's packages that building and testing need.
 BUILD_PACKAGES=(build-essential ca-certificates iproute2 nftables)
 # shellcheck disable=SC2034 # used by run.sh
-TEST_PACKAGES=("${BUILD_PACKAGES[@]}" tcpdump shellcheck iputils-ping ethtool procps)
+TEST_PACKAGES=("${BUILD_PACKAGES[@]}" tcpdump shellcheck iputils-ping ethtool procps
+    shfmt bats debootstrap systemd-container)
 
 # install_packages NAME...: installs those that are missing, where apt and root allow it.
 install_packages() {
@@ -34,6 +35,7 @@ need_commands() {
         case "$name" in
             cargo) echo "cargo is missing: install Rust from https://rustup.rs" >&2 ;;
             ip) echo "ip is missing: install the package iproute2" >&2 ;;
+            systemd-nspawn) echo "systemd-nspawn is missing: install the package systemd-container" >&2 ;;
             nft) echo "nft is missing: install the package nftables" >&2 ;;
             *) echo "$name is missing: install the package of that name" >&2 ;;
         esac

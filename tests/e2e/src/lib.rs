@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod machine;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

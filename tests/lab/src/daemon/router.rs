@@ -145,8 +145,16 @@ impl<'a> Router<'a> {
     /// When the server's program is missing or says no.
     pub fn pair(&self) -> Result<RouterConfig, LabError> {
         let code = self.lab.server().add_router(&self.name())?;
+        let config = self.config(code);
+        self.configure(&config)?;
+        Ok(config)
+    }
+
+    /// The configuration for all its WANs with this pairing code.
+    #[must_use]
+    pub fn config(&self, code: String) -> RouterConfig {
         let mine = self.lab.wans().filter(|wan| wan.spec().router == self.index);
-        let config = RouterConfig {
+        RouterConfig {
             lan: LAN.into(),
             tcp: "auto".into(),
             when_server_down: "direct".into(),
@@ -154,9 +162,7 @@ impl<'a> Router<'a> {
             wans: mine.map(|wan| (wan.name().to_owned(), wan.spec().role.clone())).collect(),
             globals: Vec::new(),
             extra: String::new(),
-        };
-        self.configure(&config)?;
-        Ok(config)
+        }
     }
 
     /// Writes its configuration. A running daemon reads it at [`Router::reload`].
