@@ -101,6 +101,8 @@ pub(super) struct Congestion {
     srtt: u64,
     /// Rounds in a row without any queue.
     free_rounds: u32,
+    /// Rounds in a row that lost much while asking for more.
+    lossy_rounds: u32,
     /// Rounds to go without asking for more.
     content: u32,
     round_counts: (u64, u64),
@@ -141,6 +143,7 @@ impl Congestion {
             wavering: 0,
             srtt: FIRST_RTT,
             free_rounds: 0,
+            lossy_rounds: 0,
             content: 0,
             round_counts: (0, 0),
             round_queue: [0; 2],
@@ -247,7 +250,9 @@ impl Congestion {
         self.fresh = [0, self.fresh[0]];
         let longest = self.round_queue[0].max(self.round_queue[1]);
         self.round_queue = [0, self.round_queue[0]];
-        let free = self.queue() < self.wanted() / 2 && !self.app_limited && !self.starting;
+        // The lowest of a few delays that waver stands above the lowest of many by about this.
+        let least = self.wanted() / 2 + (self.wavering / 16 * 3 / 4).min(QUEUE);
+        let free = self.queue() < least && !self.app_limited && !self.starting;
         self.free_rounds = if free { self.free_rounds + 1 } else { 0 };
         self.content = self.content.saturating_sub(1);
         let (lost, came) =
@@ -261,9 +266,15 @@ impl Congestion {
             } else if share > SHORT_QUEUE_LOSS + self.usual_loss * 3 / 2
                 && longest < 2 * self.wanted()
             {
-                self.content = CONTENT;
-                self.free_rounds = 0;
-                self.starting = false;
+                // A burst of losses is over in one round; a short queue loses more in each.
+                self.lossy_rounds += 1;
+                if self.lossy_rounds > 1 {
+                    self.content = CONTENT;
+                    self.free_rounds = 0;
+                    self.starting = false;
+                }
+            } else {
+                self.lossy_rounds = 0;
             }
         }
         self.gains = [self.gains[1], self.gain()];
