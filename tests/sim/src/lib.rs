@@ -27,6 +27,7 @@ pub mod rules;
 pub mod show;
 pub mod shrink;
 pub mod stats;
+pub mod table;
 pub mod traffic;
 mod world;
 

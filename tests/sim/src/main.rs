@@ -86,7 +86,7 @@ fn a_world(seed: u64, words: &[String]) {
     if words.iter().any(|word| word == "shrink") {
         plan = shrink(&plan, 300, |plan| !rules::broken(plan).is_empty());
     }
-    println!("{plan:?}");
+    println!("{plan}");
     let mut world = plan.world();
     let (step, end) = (number(words, "step=", 1_000), number(words, "end=", 40_000));
     for at in (step..=end).step_by(step as usize) {

@@ -231,11 +231,12 @@ pub(crate) fn packets_in(body: &[u8], from: Side) -> impl Iterator<Item = &[u8]>
     let addresses = [10, 0, from as u8, 1, 10, 0, from.other() as u8, 1];
     let mut at = 0;
     std::iter::from_fn(move || {
-        while let Some(window) = body.get(at..at + 20) {
+        // The last word of a frame's head says how much of a packet follows.
+        while let Some(window) = body.get(at..at + 2 + 20) {
             at += 1;
-            if window[0] == 0x45 && window[12..] == addresses {
-                let length = usize::from(u16::from_be_bytes([window[2], window[3]]));
-                let packet = &body[at - 1..];
+            if window[2] == 0x45 && window[14..] == addresses {
+                let length = usize::from(u16::from_be_bytes([window[0], window[1]]));
+                let packet = &body[at + 1..];
                 return Some(&packet[..length.min(packet.len())]);
             }
         }

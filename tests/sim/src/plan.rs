@@ -3,9 +3,10 @@
 
 mod drawn;
 
+use std::fmt;
 use std::time::Duration;
 
-use wanbond_lab::emulator::{Shape, Time};
+use wanbond_lab::emulator::{Burst, Shape, Time};
 use wanbond_lab::units::Rate;
 use wanbond_proto::tunnel::Standing;
 
@@ -167,6 +168,47 @@ impl Plan {
             && self.blackout.is_none()
             && self.troubles.iter().all(|trouble| matches!(trouble.what, What::Standing(_)))
             && self.links.iter().all(|link| steady(&link.spec.up) && steady(&link.spec.down))
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, LinkPlan { spec, most }) in self.links.iter().enumerate() {
+            let rate = |shape: &Shape| shape.rate.map_or(0, Rate::bits_per_second) / 1000;
+            let Shape { delay, jitter, queue, loss, .. } = spec.up;
+            write!(f, "link {index}: {} up, {} down kbit/s, ", rate(&spec.up), rate(&spec.down))?;
+            write!(f, "{delay:?} +- {jitter:?}, queue {queue:?}, most {most} B")?;
+            if loss.get() > 0.0 {
+                write!(f, ", loss {loss}")?;
+            }
+            if let Some(burst) = spec.up.burst {
+                let Burst { enter, leave, loss } = burst;
+                write!(f, ", bursts {enter} in, {leave} out, {loss} lost")?;
+            }
+            if spec.up.reordering_jitter {
+                f.write_str(", jitter reorders")?;
+            }
+            if spec.up.reorder.get() > 0.0 {
+                write!(f, ", {} come {:?} later", spec.up.reorder, spec.up.reorder_by)?;
+            }
+            if spec.up.duplicate.get() > 0.0 {
+                write!(f, ", {} come twice", spec.up.duplicate)?;
+            }
+            writeln!(f)?;
+        }
+        for (index, flow) in self.flows.iter().enumerate() {
+            writeln!(f, "flow {index}: {flow:?}")?;
+        }
+        for Trouble { at, link, what } in &self.troubles {
+            writeln!(f, "at {at} ms, link {link}: {what:?}")?;
+        }
+        if let Some(hostility) = self.hostility {
+            writeln!(f, "{hostility:?}")?;
+        }
+        if let Some(blackout) = self.blackout {
+            writeln!(f, "at 5000 ms, all links: away for {blackout:?}")?;
+        }
+        Ok(())
     }
 }
 

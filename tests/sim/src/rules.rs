@@ -63,7 +63,7 @@ fn run(plan: &Plan) -> Vec<String> {
     wrong
 }
 
-/// Lets streams and TCP come to their ends. Which did not.
+/// Lets streams and TCP come to their ends, and what waits go out. Which flows did not end.
 fn finish(plan: &Plan, world: &mut World, calm: Time) -> Vec<String> {
     let bytes: u64 = plan.flows.iter().map(Flow::must_arrive).sum();
     // The slowest rate there may be by now is 100 kbit/s, see `Trouble`.
@@ -71,7 +71,8 @@ fn finish(plan: &Plan, world: &mut World, calm: Time) -> Vec<String> {
     let mut left: Vec<usize> = (0..plan.flows.len()).collect();
     while world.now() < calm + rest {
         left.retain(|&flow| !world.traffic(flow).is_done());
-        if left.is_empty() {
+        let held = |side| world.net.ends[side as usize].tunnel.held_bytes();
+        if left.is_empty() && Side::BOTH.into_iter().all(|side| held(side) == 0) {
             return Vec::new();
         }
         let next = world.now() + Duration::from_millis(500);

@@ -77,6 +77,11 @@ impl Setting {
         for link in &mut self.links {
             *link = link.with(|shape| shape.loss = millionths(loss));
         }
+        self.name = match self.name {
+            "S1" => "S1 lossy",
+            "S2" => "S2 lossy",
+            other => other,
+        };
         self
     }
 
@@ -210,6 +215,26 @@ pub fn ping_under_load(setting: &Setting, bulk: Bulk, from: Side) -> (u64, u64) 
     let delays = settled(&world, ping);
     let sent = world.net.ledger.tally(ping, Side::Router).sent;
     (quantile(&delays, 990), permille(sent - delays.len() as u64, sent))
+}
+
+/// Of one download and pings beside it: goodput in thousandths of the links' sum, the 99th
+/// percentile of pings' round trips, µs, and the bytes that the links carried beyond those that
+/// arrived, in thousandths of these.
+#[must_use]
+pub fn all_at_once(setting: &Setting, bulk: Bulk) -> (u64, u64, u64) {
+    let mut world = setting.world(6);
+    let flows = add_bulk(&mut world, bulk, Side::Server, 1, Time::from_millis(100));
+    let every = Duration::from_millis(50);
+    let ping = world.add(|flow| Traffic::Ping(Ping::new(flow, every, WARM, END)));
+    world.run_until(END);
+    check(&world);
+    let rate = setting.rate(Side::Server);
+    let share = permille(bytes(&world, &flows, WARM, END), rate * END.since(WARM).as_secs());
+    let arrived = bytes(&world, &flows, Time::ZERO, END);
+    let wire: u64 =
+        world.links.iter_mut().map(|link| link.pipe(Side::Server).counters().bytes_in).sum();
+    let overhead = permille(wire.saturating_sub(arrived), arrived);
+    (share, quantile(&settled(&world, ping), 990), overhead)
 }
 
 /// What a cut did.

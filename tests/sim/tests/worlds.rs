@@ -31,7 +31,7 @@ fn report(seed: u64, wrong: &[String]) -> String {
     let smaller = shrink(&plan, TRIES, |plan| !rules::broken(plan).is_empty());
     format!(
         "seed {seed}:\n  {}\nto see it again:\n  WANBOND_SIM_SEED={seed} cargo test -p wanbond-sim \
-         --test worlds\nor, step by step:\n  cargo run -p wanbond-sim world={seed}\nwhat it needs to fail: {smaller:#?}\nwhich fails by:\n  {}\n",
+         --test worlds -- --include-ignored\nor, step by step:\n  cargo run -p wanbond-sim world={seed}\nwhat it needs to fail:\n{smaller}which fails by:\n  {}\n",
         wrong.join("\n  "),
         rules::broken(&smaller).join("\n  "),
     )

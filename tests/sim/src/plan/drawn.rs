@@ -11,6 +11,8 @@ use crate::hostile::Hostility;
 use crate::link::{ETHERNET, LinkSpec, millionths};
 use crate::net::Side;
 
+/// Bytes.
+const LEAST_QUEUE: u64 = 8_000;
 /// Trouble begins between these, ms.
 const TROUBLE: (u64, u64) = (500, 15_000);
 
@@ -34,10 +36,12 @@ fn side(r: &mut Random) -> Side {
 }
 
 fn link(r: &mut Random) -> LinkPlan {
-    let down = r.scaled(300, 30_000);
+    let down = r.scaled(300, 20_000);
     let up = (down / r.within(1, 8)).max(200);
     let delay = r.scaled(1, 300);
-    let spec = LinkSpec::uneven(down, up, delay, r.scaled(20, 400));
+    // No link's queue is shorter than a few packets.
+    let queue = r.scaled(20, 400).max(LEAST_QUEUE * 8 / up);
+    let spec = LinkSpec::uneven(down, up, delay, queue);
     let jitter = if r.once_in(2) { r.scaled(1, 40) } else { 0 };
     let overtaking = r.once_in(8);
     let loss = match r.within(0, 7) {
@@ -74,14 +78,16 @@ fn flow(r: &mut Random) -> Flow {
     let start = r.within(0, 8_000);
     match r.within(0, 5) {
         0 | 1 => {
-            let length = r.scaled(60, 1_400) as usize;
             // Now and then more than the links carry.
-            let rate = if r.once_in(6) { 40_000_000 } else { r.scaled(20_000, 4_000_000) };
+            let flood = r.once_in(6);
+            let length = if flood { 1_200 } else { r.scaled(60, 1_400) as usize };
+            let rate = if flood { 12_000_000 } else { r.scaled(20_000, 2_000_000) };
             let every = Duration::from_nanos(length as u64 * 8 * 1_000_000_000 / rate);
+            let every = every.max(Duration::from_millis(1));
             Flow::Udp { from: side(r), length, every, start, quic: r.once_in(4) }
         }
         2 => Flow::Ping { every: Duration::from_millis(r.scaled(10, 1_000)) },
-        3 => Flow::Tcp { from: side(r), bytes: r.scaled(2_000, 2_000_000), start },
+        3 => Flow::Tcp { from: side(r), bytes: r.scaled(2_000, 1_000_000), start },
         _ => {
             let pause = if r.once_in(4) {
                 let from = r.within(0, 10_000);
@@ -89,7 +95,7 @@ fn flow(r: &mut Random) -> Flow {
             } else {
                 (0, 0)
             };
-            Flow::Stream { from: side(r), bytes: r.scaled(1, 4_000_000), start, pause }
+            Flow::Stream { from: side(r), bytes: r.scaled(1, 2_000_000), start, pause }
         }
     }
 }
