@@ -83,6 +83,11 @@ impl World {
         world
     }
 
+    /// Has somebody sit on the links.
+    pub fn meddle(&mut self, hostile: Hostile) {
+        self.hostile = Some(hostile);
+    }
+
     /// Looks into each datagram, so that [`Self::settle`] can tell where packets got lost.
     pub const fn follow_packets(&mut self) {
         self.net.ledger.follows = true;

@@ -200,8 +200,9 @@ impl Tcp {
                 return;
             }
             this.reordered |= !segment.again && highest.is_some_and(|highest| number < highest);
-            // What was sent again may have come the first time (RFC 3522).
-            let doubtful = segment.again && echo < segment.serial;
+            // What was sent again and is answered sooner than ever came the first time, as Linux
+            // has it: the timestamp would tell nothing of what came out of order.
+            let doubtful = segment.again && now.since(segment.sent) < this.least_rtt;
             if !doubtful && newest.is_none_or(|newest| segment.serial > newest.serial) {
                 newest = Some(segment);
             }
