@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::path::{Item, Path, Standing};
+use super::path::Item;
 use super::queue::Taken;
 use super::schedule::{Order, QUICK_SKEW};
 use super::stream::Streams;
@@ -24,37 +24,6 @@ const TURN: i64 = 3_000;
 /// While something waits that no path may take, the tunnel looks again after this long.
 const STALLED: Duration = Duration::from_millis(10);
 
-/// The paths' standing, until the peer knows it.
-#[derive(Debug, Default)]
-pub(super) struct Status {
-    serial: u16,
-    known: bool,
-    on_its_way: bool,
-    ever: bool,
-}
-
-impl Status {
-    /// Something has changed that the peer should know.
-    pub(super) fn change(&mut self) {
-        self.serial = self.serial.wrapping_add(1);
-        (self.known, self.on_its_way, self.ever) = (false, false, true);
-    }
-
-    pub(super) fn acked(&mut self, serial: u16) {
-        self.known |= serial == self.serial;
-    }
-
-    pub(super) fn lost(&mut self, serial: u16) {
-        if serial == self.serial {
-            self.on_its_way = false;
-        }
-    }
-
-    fn is_due(&self) -> bool {
-        self.ever && !self.known && !self.on_its_way
-    }
-}
-
 /// The second part of a packet that did not fit into one datagram.
 #[derive(Debug)]
 pub(super) struct SecondHalf {
@@ -67,16 +36,16 @@ pub(super) struct SecondHalf {
 }
 
 /// A datagram being made.
-struct Draft {
+pub(super) struct Draft {
     /// Where its body begins in the buffer.
     body: usize,
     /// Where it must end.
     end: usize,
-    wants_ack: bool,
+    pub wants_ack: bool,
 }
 
 impl Draft {
-    fn room(&self, out: &[u8]) -> usize {
+    pub(super) fn room(&self, out: &[u8]) -> usize {
         self.end.saturating_sub(out.len())
     }
 }
@@ -424,32 +393,5 @@ impl Tunnel {
             self.items.push(Item::Size(size));
         }
         Some(self.finish(now, index, &draft, out, size.is_some()))
-    }
-
-    /// The path that the status goes over: what the peer thinks of it does not matter, as that may
-    /// be what the status changes.
-    fn tells_status(&self) -> Option<usize> {
-        self.paths.iter().position(Path::is_usable)
-    }
-
-    fn write_status(&mut self, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
-        // Over any path while none answers.
-        let here = self.tells_status().is_none_or(|teller| teller == index);
-        if !self.status.is_due() || !here || draft.room(out) < wire::STATUS_LEN {
-            return;
-        }
-        let bits = |wanted: fn(&Path) -> bool| {
-            let number = |path: &Path| 1u16 << path.id.number();
-            self.paths.iter().filter(|path| wanted(path)).map(number).fold(0, |a, b| a | b)
-        };
-        let unusable = bits(|path| path.standing == Standing::Off || path.is_known_down());
-        let spare = bits(|path| path.standing == Standing::Spare);
-        out.push(wire::STATUS);
-        for word in [self.status.serial, unusable, spare] {
-            out.extend_from_slice(&word.to_be_bytes());
-        }
-        draft.wants_ack = true;
-        self.status.on_its_way = true;
-        self.items.push(Item::Status(self.status.serial));
     }
 }

@@ -1,0 +1,229 @@
+//! Taking datagrams: packets, streams, acknowledgements, and what they say of the paths.
+
+use std::time::Duration;
+
+use super::path::{Item, Liveness};
+use super::reorder::{PathProgress, Progress};
+use super::wire::{self, Frame, FrameError};
+use super::{LEAST_DATAGRAM, Tunnel, TunnelEvent, recycle};
+use crate::Time;
+use crate::datagram::{MAX_PATHS, PathId};
+
+/// How long a gap waits for a repair: the loss is told, and the packet comes again.
+const LEAST_REPAIR: Duration = Duration::from_millis(60);
+const MOST_REPAIR: Duration = Duration::from_millis(400);
+const REPAIR_SLACK: Duration = Duration::from_millis(40);
+
+/// A path that has brought packets of flows over several paths within this time may bring more.
+const ORDERED_LATELY: Duration = Duration::from_secs(2);
+
+impl Tunnel {
+    /// Takes the body of a datagram that came over `path` for the first time and authenticated.
+    ///
+    /// # Errors
+    /// [`FrameError`]: the peer does not keep to the protocol. What came before the fault in the
+    /// datagram has been taken.
+    pub fn handle_datagram(
+        &mut self,
+        now: Time,
+        path: PathId,
+        number: u64,
+        body: &[u8],
+    ) -> Result<(), FrameError> {
+        self.now = now;
+        let Some(index) = self.paths.iter().position(|known| known.id == path) else {
+            return Ok(());
+        };
+        if let Some(srtt) = self.paths[index].rtt.srtt() {
+            self.streams.tune(now, srtt);
+        }
+        let (stamp, mut rest) = body.split_first_chunk().ok_or(FrameError::Malformed)?;
+        let stamp = u32::from_be_bytes(*stamp);
+        let mut wants_ack = false;
+        let mut probed = false;
+        let read = loop {
+            match wire::next_frame(&mut rest) {
+                Ok(None) => break Ok(()),
+                Ok(Some(Frame::Ack { head, ranges })) => self.on_ack(now, head, ranges),
+                Ok(Some(Frame::Probe)) => (wants_ack, probed) = (true, true),
+                Ok(Some(Frame::Status { serial, unusable, spare })) => {
+                    wants_ack = true;
+                    self.on_status(serial, unusable, spare);
+                }
+                Ok(Some(Frame::Packet(frame))) => {
+                    wants_ack = true;
+                    if frame.flags.ordered {
+                        self.paths[index].ordered_at = Some(now);
+                    }
+                    self.on_packet(now, &frame, stamp);
+                }
+                Ok(Some(Frame::Stream(bytes))) => {
+                    wants_ack = true;
+                    self.stay_active(now);
+                    match self.streams.handle_frame(bytes[0], &bytes[1..]) {
+                        Ok(used) => rest = &bytes[1 + used..],
+                        Err(error) => break Err(error.into()),
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        let path = &mut self.paths[index];
+        path.on_datagram(now, number, stamp, wants_ack);
+        if probed {
+            path.receiver.hurry(now);
+        }
+        if self.reorder.is_waiting() {
+            self.advance_reorder(now);
+        }
+        read
+    }
+
+    fn on_packet(&mut self, now: Time, frame: &wire::PacketFrame<'_>, stamp: u32) {
+        self.stay_active(now);
+        let (pool, ready, figures) = (&mut self.pool, &mut self.ready, &mut self.figures);
+        self.reorder.take(
+            frame,
+            stamp,
+            || pool.pop().unwrap_or_default(),
+            |packet| {
+                figures.packets_out += 1;
+                ready.push_back(packet);
+            },
+        );
+    }
+
+    fn on_status(&mut self, serial: u16, unusable: u16, spare: u16) {
+        let newer = self.peer_serial.is_none_or(|last| serial.wrapping_sub(last) as i16 > 0);
+        if newer {
+            self.peer_serial = Some(serial);
+            self.peer_unusable = unusable;
+            self.peer_spare = spare;
+        }
+    }
+
+    fn on_ack(&mut self, now: Time, head: wire::AckHead, ranges: wire::Ranges<'_>) {
+        let Some(path) = self.paths.iter_mut().find(|path| path.id.number() == head.path) else {
+            return;
+        };
+        let Some(largest) = path.sent.expand(head.largest) else { return };
+        let received_at = path.unwrap_receipt(head.at);
+        let large = LEAST_DATAGRAM + path.overhead;
+        let mut items = std::mem::take(&mut self.items);
+        let mut lost = std::mem::take(&mut self.lost);
+        let acked = path
+            .sent
+            .on_ack(now, largest, received_at, ranges.iter(largest), |item| items.push(item));
+        let mut returned = false;
+        if let Some(acked) = &acked {
+            returned = path.on_answer(now, acked, received_at, head.delay);
+        }
+        let srtt = path.rtt.srtt().unwrap_or_default();
+        let count = path.sent.find_lost(now, srtt, large, |item| lost.push(item));
+        // Where large ones have overtaken what is lost, it is not lost for its size.
+        let arrived = acked.is_some_and(|acked| acked.largest_size > large);
+        path.mtu.count(arrived, count);
+        let id = path.id;
+        for item in items.drain(..) {
+            match item {
+                Item::Packet(key) => {
+                    if let Some(packet) = self.repair.acked(key) {
+                        recycle(&mut self.pool, packet);
+                    }
+                }
+                Item::Stream(frame) => self.streams.on_acked(frame),
+                Item::Status(serial) => self.status.acked(serial),
+                Item::Size(size) => {
+                    if let Some(path) = self.paths.iter_mut().find(|path| path.id == id) {
+                        path.mtu.passed(now, size);
+                    }
+                }
+            }
+        }
+        self.items = items;
+        self.lost = lost;
+        self.take_lost(now);
+        if returned {
+            self.status.change();
+            self.events.push_back(TunnelEvent::Path(id, Liveness::Live));
+        }
+    }
+
+    /// What is in `lost` goes again where that is called for.
+    pub(super) fn take_lost(&mut self, now: Time) {
+        let mut lost = std::mem::take(&mut self.lost);
+        for item in lost.drain(..) {
+            match item {
+                Item::Packet(key) => {
+                    if let Some(packet) = self.repair.lost(now, key) {
+                        recycle(&mut self.pool, packet);
+                    }
+                }
+                Item::Stream(frame) => self.streams.on_lost(frame),
+                Item::Status(serial) => self.status.lost(serial),
+                Item::Size(_) => {}
+            }
+        }
+        self.lost = lost;
+    }
+
+    /// A path has become worse.
+    pub(super) fn on_worse(&mut self, now: Time, index: usize, liveness: Liveness) {
+        let path = &mut self.paths[index];
+        let id = path.id;
+        let mut lost = std::mem::take(&mut self.lost);
+        if liveness == Liveness::Down {
+            path.sent.lose_all(|item| lost.push(item));
+            self.lost = lost;
+            self.take_lost(now);
+        } else {
+            path.sent.each_in_flight(|item| lost.push(item));
+            for item in lost.drain(..) {
+                match item {
+                    Item::Packet(key) => self.repair.doubt(now, key),
+                    Item::Stream(frame) => self.streams.requeue(frame),
+                    Item::Status(serial) => self.status.lost(serial),
+                    Item::Size(_) => {}
+                }
+            }
+            self.lost = lost;
+        }
+        if liveness == Liveness::Down {
+            self.status.change();
+        }
+        self.events.push_back(TunnelEvent::Path(id, liveness));
+    }
+
+    pub(super) fn advance_reorder(&mut self, now: Time) {
+        let mut progress = [PathProgress { latest: 0, bound: 0 }; MAX_PATHS];
+        let mut count = 0;
+        let mut slowest = Duration::ZERO;
+        for path in &self.paths {
+            if path.liveness == Liveness::Live
+                && let Some(srtt) = path.rtt.srtt()
+            {
+                slowest = slowest.max(srtt);
+            }
+            let (Some((mean, deviation)), Some(latest)) =
+                (path.delay_in, path.receiver.latest_stamp())
+            else {
+                continue;
+            };
+            // What is missing is not coming over a path that brings no such packets.
+            if path.ordered_at.is_none_or(|at| now.since(at) > ORDERED_LATELY) {
+                continue;
+            }
+            // Four deviations and what two schedulers may add, as for answers.
+            let bound = mean + 4 * deviation + 5_000;
+            progress[count] = PathProgress { latest, bound: bound as u32 };
+            count += 1;
+        }
+        let repair = (slowest * 5 / 4 + REPAIR_SLACK).clamp(LEAST_REPAIR, MOST_REPAIR);
+        let progress = Progress { paths: &progress[..count], repair };
+        let (ready, figures) = (&mut self.ready, &mut self.figures);
+        self.reorder_at = self.reorder.advance(now, &progress, |packet| {
+            figures.packets_out += 1;
+            ready.push_back(packet);
+        });
+    }
+}
