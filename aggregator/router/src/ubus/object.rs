@@ -24,6 +24,7 @@ const METHODS: &[(&str, &[Argument])] = &[
             ("role", BlobMsgType::STRING),
         ],
     ),
+    ("history", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
     ("events", &[("since", BlobMsgType::INT32)]),
     ("reload", &[]),
     ("history", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
@@ -109,6 +110,11 @@ mod tests {
             ("status", r#"{"ubus_rpc_session":"0"}"#, Request::Status),
             ("events", r#"{"since":7}"#, Request::Events { since: 7 }),
             ("events", "{}", Request::Events { since: 0 }),
+            (
+                "history",
+                r#"{"name":"lte","seconds":60}"#,
+                Request::History { name: "lte".into(), seconds: Some(60) },
+            ),
             (
                 "wan",
                 r#"{"name":"lte","role":"off"}"#,
