@@ -9,6 +9,7 @@
 //! - [`status`]: the router's status, the one document behind `wanbond status --json`.
 //! - [`server`]: the server's status, behind `wanbond-server status --json`.
 //! - [`history`]: what each WAN did in the last minutes, hours and days.
+//! - [`diagnosis`]: what is wrong or slow, and what to do.
 //! - [`metrics`]: the statuses as Prometheus text.
 //! - [`event`]: what happened, numbered, and the bounded log that keeps it.
 //! - [`request`]: what is asked over the local control socket, and the answers.
@@ -26,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod diagnosis;
 pub mod event;
 pub mod history;
 pub mod metrics;
@@ -35,6 +37,7 @@ pub mod status;
 pub mod units;
 pub mod words;
 
+pub use diagnosis::Diagnosis;
 pub use event::{Event, EventLog};
 pub use history::History;
 pub use request::{ErrorReply, Request, Response};

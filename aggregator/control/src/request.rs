@@ -8,6 +8,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::Diagnosis;
 use crate::event::Event;
 use crate::history::History;
 use crate::server::ServerStatus;
@@ -54,6 +55,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seconds: Option<u32>,
     },
+    /// What is wrong or slow, and what to do. Answer: [`Response::Diagnosis`].
+    Diagnose,
 }
 
 /// What is done to a WAN.
@@ -85,6 +88,8 @@ pub enum Response {
     Events(Events),
     /// The past asked for.
     History(Box<History>),
+    /// What was found.
+    Diagnosis(Diagnosis),
     /// It is not done, and why.
     Error(ErrorReply),
 }
@@ -182,6 +187,7 @@ mod tests {
                 Request::Wan { name: "lte".into(), action: WanAction::Role { role: Role::Backup } },
                 r#"{"method":"wan","name":"lte","action":"role","role":"backup"}"#,
             ),
+            (Request::Diagnose, r#"{"method":"diagnose"}"#),
             (Request::Reload, r#"{"method":"reload"}"#),
             (Request::Events { since: 7 }, r#"{"method":"events","since":7}"#),
             (

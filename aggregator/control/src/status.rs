@@ -108,6 +108,8 @@ pub struct WanStatus {
     pub public_address: Option<String>,
     /// Smoothed round trip to the server, in milliseconds.
     pub rtt_ms: Option<f64>,
+    /// The shortest round trip seen since the link came up, in milliseconds.
+    pub rtt_min_ms: Option<f64>,
     /// The variation of the round trip, in milliseconds.
     pub jitter_ms: Option<f64>,
     /// Packets lost of late, in percent of those sent.
@@ -132,6 +134,8 @@ pub struct WanStatus {
     pub mptcp: MptcpState,
     /// Lanes that have a subflow over this WAN.
     pub lanes: u32,
+    /// Whether UDP to the server is blocked on its way, while TCP gets through.
+    pub udp_blocked: bool,
     /// Whether it only stands by at the moment, as its role or its quota has it.
     pub standby: bool,
     /// How often in short order it went away again; such a WAN has to answer steadily before it is

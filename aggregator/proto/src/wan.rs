@@ -467,6 +467,8 @@ impl WanHealth {
         if self.state != state {
             self.state = state;
             self.since = now;
+            // What an outage has swallowed, or the wait for a session, is no loss.
+            self.loss_ppm = 0;
         }
         self.reason = reason;
     }

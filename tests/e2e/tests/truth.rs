@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wanbond_control::{History, PathState};
-use wanbond_e2e::{carried, http, running, wait_until};
+use wanbond_e2e::{QUICK, carried, http, running, wait_until};
 use wanbond_lab::Lab;
 use wanbond_lab::traffic::{Download, download};
 
@@ -53,4 +53,26 @@ async fn status_history_and_metrics_tell_of_a_download() {
     let metrics = lab.server().cli(&["status", "--prometheus"]).unwrap();
     let line = "wanbond_server_router_connected{router=\"router1\"} 1\n";
     assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diagnosis_names_what_is_wrong_and_what_to_do() {
+    let Some(lab) = running(QUICK) else { return };
+    let diagnose = || lab.router(0).cli(&["diagnose"]).unwrap();
+    // What the machine that runs the tests adds (a busy processor, late packets) is not the lab's
+    // business.
+    let text = diagnose();
+    assert!(!text.contains("! server") && !text.contains("no device"), "{text}");
+    lab.wan("wan2").unplug().unwrap();
+    wait_until("the pulled modem is named", || diagnose().contains("! wan2: ")).await;
+    let text = diagnose();
+    assert!(text.contains("there is no device wan2"), "{text}");
+    assert!(text.contains("look at its cable or modem"), "{text}");
+    assert!(text.contains("wan1 alone carries everything"), "{text}");
+    lab.server().stop().unwrap();
+    wait_until("the server is named", || diagnose().contains("! server: ")).await;
+    assert!(diagnose().contains("65101"), "{}", diagnose());
+    let json = lab.router(0).cli(&["diagnose", "--json"]).unwrap();
+    let diagnosis: wanbond_control::Diagnosis = serde_json::from_str(&json).unwrap();
+    assert!(diagnosis.findings.iter().any(|finding| finding.about == "server"), "{json}");
 }

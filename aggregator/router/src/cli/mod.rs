@@ -21,7 +21,7 @@ use wanbond_control::{LogLevel, ROUTER_SOCKET, Role, metrics};
 use crate::config::{self, LoadError};
 
 pub use client::{Client, ClientError};
-pub use view::{Look, render};
+pub use view::{Look, render, render_diagnosis};
 
 /// Milliseconds between two documents of `status --watch`.
 const WATCH_INTERVAL_MS: u32 = 1000;
@@ -68,6 +68,8 @@ pub enum ClientCommand {
     Check,
     /// Show how the WANs, the server and the flows are
     Status(StatusArgs),
+    /// Say what is wrong or slow, and what to do about it
+    Diagnose(DiagnoseArgs),
     /// Show what a WAN did of late, as JSON: rates, round trips and losses, ready for a graph
     History(HistoryArgs),
     /// Take a WAN in or out of use, or give it another role, until the daemon is restarted
@@ -86,6 +88,14 @@ pub struct StatusArgs {
     /// As metrics for Prometheus, such as for its node exporter's textfile collector
     #[arg(long, conflicts_with_all = ["json", "watch"])]
     pub prometheus: bool,
+}
+
+/// How to show a diagnosis.
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which past to show.
@@ -139,6 +149,7 @@ pub fn run_client_command(config: &Path, command: &ClientCommand) -> ExitCode {
     let done = match command {
         ClientCommand::Check => check(config, &mut out, &mut io::stderr()),
         ClientCommand::Status(args) => status(args, &mut out),
+        ClientCommand::Diagnose(args) => diagnose(args, &mut out),
         ClientCommand::History(args) => history(args, &mut out),
         ClientCommand::Wan(args) => wan(args, &mut out),
     };
@@ -221,6 +232,22 @@ fn status(args: &StatusArgs, out: &mut io::Stdout) -> Result<ExitCode, Failure> 
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
         }
+    }
+}
+
+fn diagnose(args: &DiagnoseArgs, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let mut client = Client::connect(ROUTER_SOCKET)?;
+    client.send(&Request::Diagnose)?;
+    match client.receive()? {
+        Response::Diagnosis(diagnosis) => {
+            let text = match args.json {
+                true => serde_json::to_string_pretty(&diagnosis).map_err(io::Error::from)? + "\n",
+                false => render_diagnosis(&diagnosis),
+            };
+            write!(out, "{text}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(ClientError::Unexpected(Box::new(other)).into()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use wanbond_control::status::{ServerLink, WanStatus};
 use wanbond_control::units::{Bytes, bit_rate, duration, milliseconds};
 use wanbond_control::words::{Level, MptcpState, PathState, ServerState, WanState};
-use wanbond_control::{Event, Status};
+use wanbond_control::{Diagnosis, Event, Status};
 
 const WIDTH: usize = 80;
 /// The events shown; all that are kept are in the JSON.
@@ -167,6 +167,24 @@ fn wans(out: &mut String, status: &Status, look: Look) {
         total[6].0 = sum(|wan| wan.tx_bps);
         row(out, &total, look);
     }
+}
+
+/// A diagnosis as text of at most 80 columns.
+#[must_use]
+pub fn render_diagnosis(diagnosis: &Diagnosis) -> String {
+    let mut out = String::new();
+    for finding in &diagnosis.findings {
+        let mark = if finding.level == Level::Warning { "!" } else { "-" };
+        wrap(
+            &mut out,
+            &format!("{mark} "),
+            &format!("{}: {}", clean(&finding.about), clean(&finding.what)),
+        );
+        if !finding.advice.is_empty() {
+            wrap(&mut out, "    ", &clean(&finding.advice));
+        }
+    }
+    out
 }
 
 /// What the tunnel has found out, where there is something; and the quota.

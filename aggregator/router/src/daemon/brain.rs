@@ -20,6 +20,7 @@ use wanbond_proto::wan::{Reason, State};
 
 use super::control::Asked;
 use super::kernel::Kernel;
+use super::processor::Processor;
 use super::surroundings::Surroundings;
 use super::tunnel::TunnelKeeper;
 use super::usage::Usage;
@@ -69,6 +70,7 @@ pub(crate) struct Brain {
     pub(super) surroundings: Surroundings,
     pub(super) overflow: Overflow,
     pub(super) usage: Usage,
+    pub(super) processor: Processor,
 }
 
 impl Brain {
@@ -100,6 +102,7 @@ impl Brain {
             surroundings,
             overflow: Overflow::default(),
             usage,
+            processor: Processor::default(),
             config: Config { wans: Vec::new(), ..config.clone() },
         };
         brain.reconfigure(config);
@@ -336,6 +339,7 @@ impl Brain {
 
     fn tick(&mut self) {
         self.sample_rates();
+        self.processor.look();
         let traffic = &self.shared.traffic;
         let bytes = traffic
             .sent

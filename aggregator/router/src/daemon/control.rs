@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
+use wanbond_control::diagnosis::{Surroundings, diagnose};
 use wanbond_control::event::EventLog;
 use wanbond_control::request::{
     Done, ErrorReply, Events, MAX_REQUEST_LEN, Request, Response, WanAction, to_line,
@@ -14,6 +15,7 @@ use wanbond_control::words::{ErrorCode, Role};
 use wanbond_linux::control_socket::peer_is_trusted;
 
 use super::brain::Brain;
+use super::usage;
 
 /// Of a WAN's past, unless told otherwise.
 const HISTORY_SECONDS: u32 = 600;
@@ -125,6 +127,10 @@ impl Brain {
                     last_seq: log.last_seq(),
                 })
             }
+            Request::Diagnose => {
+                let beside = self.surroundings_now();
+                Response::Diagnosis(diagnose(&self.status(), &beside))
+            }
             Request::History { name, seconds } => match self.place(&name) {
                 Ok(place) => {
                     let past = &self.wans[place].past;
@@ -136,6 +142,14 @@ impl Brain {
         };
         // Whoever asked may have gone.
         let _ = asked.answer.send(response);
+    }
+
+    fn surroundings_now(&mut self) -> Surroundings {
+        Surroundings {
+            cpu_percent: self.processor.busy_percent(),
+            clock_is_set: usage::clock_is_set(),
+            window_limited_percent: self.shared.lanes.window_limited_percent(),
+        }
     }
 
     /// Where the WAN of this name stands.

@@ -10,6 +10,7 @@ mod act;
 mod brain;
 mod control;
 mod kernel;
+mod processor;
 mod status;
 mod surroundings;
 pub mod tun_kernel;

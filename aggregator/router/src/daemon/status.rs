@@ -9,7 +9,7 @@ use wanbond_control::status::{
 use wanbond_control::words::{Carrier, PathState, Role};
 use wanbond_proto::Time;
 use wanbond_proto::tunnel::{Liveness, PathFigures};
-use wanbond_proto::wan::State;
+use wanbond_proto::wan::{Reason, State};
 use wanbond_relay::tunnel::TunnelDriver;
 
 use super::brain::Brain;
@@ -90,7 +90,7 @@ impl Brain {
         let session = shared.sessions.current();
         let now = shared.clock.now();
         let up = || self.wans.iter().filter(|wan| wan.health.state() == State::Up);
-        let udp = up().any(|wan| wan.health.reason() == wanbond_proto::wan::Reason::Answers);
+        let udp = up().any(|wan| wan.health.reason() == Reason::Answers);
         let address = shared.server.borrow().0.first().map(ToString::to_string);
         let configured = server.code.endpoints.first().map(ToString::to_string);
         Some(ServerLink {
@@ -183,6 +183,7 @@ fn wan_status(shared: &Shared, wan: &Wan, now: Time, lanes: u32) -> WanStatus {
             .unwrap_or_default(),
         public_address: wan.observed.map(|address| address.ip().to_string()),
         rtt_ms: rtt.srtt().map(ms),
+        rtt_min_ms: rtt.min().map(ms),
         jitter_ms: rtt.srtt().map(|_| ms(rtt.rttvar())),
         loss_percent: rtt.srtt().map(|_| f64::from(wan.health.loss_ppm()) / 10_000.0),
         rx_bps: wan.rate.rx_bps,
@@ -202,6 +203,7 @@ fn wan_status(shared: &Shared, wan: &Wan, now: Time, lanes: u32) -> WanStatus {
             billing_day: wan.config.billing_day,
             exhausted: wan.is_exhausted(),
         }),
+        udp_blocked: wan.health.reason() == Reason::AnswersTcpOnly,
         standby: wan.duty == Duty::Standby,
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::config;
-use crate::wan::quota::{Day, Ledger};
+use crate::wan::quota::{Day, EARLIEST, Ledger};
 
 /// Written at the latest after this long, if anything was carried.
 const AT_LATEST: Duration = Duration::from_secs(6 * 3600);
@@ -22,6 +22,11 @@ const AFTER_SHARE: u64 = 50;
 pub(super) fn today() -> Day {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs() / 86_400).unwrap_or(0)
+}
+
+/// Whether the system's clock can be right.
+pub(super) fn clock_is_set() -> bool {
+    today() >= EARLIEST
 }
 
 /// Where it is kept: with the machine's state, or beside a configuration that is elsewhere.

@@ -182,6 +182,19 @@ impl LanePool {
         lanes.iter().filter(|lane| lacks(lane)).count()
     }
 
+    /// Of the time in which lanes had something to send, the share in which they waited for the
+    /// server's receive window, percent.
+    pub(crate) fn window_limited_percent(&self) -> Option<u8> {
+        let lanes: Vec<_> = lock(&self.all).iter().filter_map(|(lane, _)| lane.upgrade()).collect();
+        let (mut busy, mut limited) = (0u64, 0u64);
+        for subflow in lanes.iter().flat_map(|lane| subflows(lane).unwrap_or_default()) {
+            busy = busy.saturating_add(subflow.tcp.busy_us.unwrap_or(0));
+            limited = limited.saturating_add(subflow.tcp.rwnd_limited_us.unwrap_or(0));
+        }
+        let share = limited.saturating_mul(100).checked_div(busy)?;
+        Some(u8::try_from(share).unwrap_or(100).min(100))
+    }
+
     /// Lanes by the path they were opened on.
     pub(crate) fn by_path(&self) -> BTreeMap<u8, u32> {
         let mut counts = lock(&self.busy).clone();

@@ -27,6 +27,7 @@ const METHODS: &[(&str, &[Argument])] = &[
     ("history", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
     ("events", &[("since", BlobMsgType::INT32)]),
     ("reload", &[]),
+    ("diagnose", &[]),
     ("history", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
 ];
 

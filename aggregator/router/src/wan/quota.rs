@@ -7,7 +7,7 @@ pub(crate) type Day = i64;
 pub(crate) const TOLD_AT: [u8; 3] = [75, 90, 100];
 
 /// Before this day the clock has not been set yet: 2025-01-01.
-const EARLIEST: Day = 20_089;
+pub(crate) const EARLIEST: Day = 20_089;
 
 /// Bytes carried in a billing month.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,0 +1,423 @@
+//! What is wrong or slow, and what to do about it, in words.
+//!
+//! [`diagnose`] draws its conclusions from the status document and a few facts beside it; it measures
+//! nothing itself, so that the same rules serve the daemon, tests and documents from elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::{Status, WanStatus};
+use crate::units::{Bytes, bit_rate, milliseconds};
+use crate::words::{Level, MptcpState, Role, ServerState, WanState};
+
+/// Loss from which TCP suffers visibly, percent.
+const SOME_LOSS: f64 = 1.0;
+const MUCH_LOSS: f64 = 5.0;
+/// What waits longer than this in a queue is felt in calls and games, milliseconds.
+const LONG_QUEUE_MS: f64 = 100.0;
+/// A processor with less to spare than this holds traffic up, percent.
+const FULL_CPU: u8 = 90;
+/// A WAN this much slower to answer than the best, and than this, helps single connections little.
+const FAR_FACTOR: f64 = 6.0;
+const FAR_MS: f64 = 250.0;
+/// IPv6 asks every link for packets of 1280 bytes (RFC 8200 §5): 1232 of UDP payload.
+const LEAST_DATAGRAM: u32 = 1232;
+/// Share of the time in which a window, not a line, held sending up.
+const WINDOW_SHARE: u8 = 30;
+
+/// What is beside the status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// How busy the router's processor was of late, percent; none if not known.
+    pub cpu_percent: Option<u8>,
+    /// Whether the system's clock shows a year that can be right.
+    pub clock_is_set: bool,
+    /// The share of the time with something to send in which lanes waited for the server's receive
+    /// window, percent; none while nothing was sent.
+    pub window_limited_percent: Option<u8>,
+}
+
+/// The findings, the gravest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Diagnosis {
+    /// Never empty: that all is well is a finding too.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Finding {
+    /// A warning is something to be mended.
+    pub level: Level,
+    /// What it is about: `router`, `server`, or a WAN's name.
+    pub about: String,
+    /// What is the case.
+    pub what: String,
+    /// What to do; empty where there is nothing to do.
+    pub advice: String,
+}
+
+/// Collects findings.
+struct Report(Vec<Finding>);
+
+impl Report {
+    fn warn(&mut self, about: &str, what: impl Into<String>, advice: impl Into<String>) {
+        self.add(Level::Warning, about, what.into(), advice.into());
+    }
+
+    fn note(&mut self, about: &str, what: impl Into<String>, advice: impl Into<String>) {
+        self.add(Level::Info, about, what.into(), advice.into());
+    }
+
+    fn add(&mut self, level: Level, about: &str, what: String, advice: String) {
+        self.0.push(Finding { level, about: about.to_owned(), what, advice });
+    }
+}
+
+/// Says what is wrong or slow.
+#[must_use]
+pub fn diagnose(status: &Status, beside: &Surroundings) -> Diagnosis {
+    let mut report = Report(Vec::new());
+    if !status.enabled {
+        report.warn(
+            "router",
+            "wanbond is switched off by its configuration",
+            "set option enabled '1' in the globals section and reload",
+        );
+        return Diagnosis { findings: report.0 };
+    }
+    server(&mut report, status);
+    let best = status.wans.iter().filter_map(|wan| wan.rtt_min_ms).min_by(f64::total_cmp);
+    for wan in &status.wans {
+        diagnose_wan(&mut report, wan, best);
+    }
+    together(&mut report, status);
+    router(&mut report, status, beside);
+    // Stable, so that each kind stays in order.
+    report.0.sort_by_key(|finding| finding.level != Level::Warning);
+    if report.0.iter().all(|finding| finding.level != Level::Warning) {
+        report.0.insert(
+            0,
+            Finding {
+                level: Level::Info,
+                about: "router".to_owned(),
+                what: "nothing is wrong as far as can be seen from here".to_owned(),
+                advice: String::new(),
+            },
+        );
+    }
+    Diagnosis { findings: report.0 }
+}
+
+fn server(report: &mut Report, status: &Status) {
+    let Some(server) = &status.server else {
+        report.warn("server", "no server is configured", "run 'wanbond-server router add NAME' on the VPS and paste what it prints into a server section");
+        return;
+    };
+    let why = if server.why.is_empty() { String::new() } else { format!(": {}", server.why) };
+    let any_link = status.wans.iter().any(|wan| !wan.addresses.is_empty());
+    let advice = match server.state {
+        ServerState::Connected | ServerState::Unknown => return,
+        ServerState::UnknownRouter => {
+            "the router was removed there, or the code is another server's: run 'wanbond-server router add NAME' and paste the new code"
+        }
+        ServerState::WrongKey => "the VPS was set up anew: paste a new code",
+        ServerState::UnresolvedName => {
+            "look whether DNS works on the router ('nslookup NAME'), or pair with the server's address instead of a name"
+        }
+        ServerState::VersionMismatch => "bring router and server to the same version",
+        ServerState::NoWan
+        | ServerState::Connecting
+        | ServerState::Unreachable
+        | ServerState::Off
+            if !any_link =>
+        {
+            "no WAN has an address: see the WANs below"
+        }
+        _ => {
+            "look whether the VPS runs ('wanbond-server status' there), and whether its firewall and its provider let port 65101 through, TCP and UDP"
+        }
+    };
+    report.warn(
+        "server",
+        format!("it is {}{why}", server.state.as_str().replace('_', " ")),
+        advice,
+    );
+}
+
+fn diagnose_wan(report: &mut Report, wan: &WanStatus, best_rtt_ms: Option<f64>) {
+    let name = wan.name.as_str();
+    match wan.state {
+        WanState::Off => {
+            if wan.role == Role::Off {
+                report.note(
+                    name,
+                    "it is switched off",
+                    format!("'wanbond wan {name} up' switches it on"),
+                );
+            }
+            return;
+        }
+        WanState::Down | WanState::Probing if wan.addresses.is_empty() => {
+            report.warn(name, wan.why.as_str(), "look at its cable or modem, at what the provider wants (VLAN, PPPoE name, APN), and whether its interface is up ('ifstatus', 'ip address')");
+            return;
+        }
+        WanState::Down | WanState::Probing => {
+            report.warn(name, wan.why.as_str(), "it has an address, so the fault lies further on: the line or the provider is down, a captive portal wants a login (open a page over this WAN alone), or a firewall stops port 65101");
+            return;
+        }
+        WanState::Up | WanState::Degraded | WanState::Unknown => {}
+    }
+    if wan.flaps > 0 {
+        report.warn(name, format!("it has gone away {} times in short order", wan.flaps + 1), "look at its cable, its reception, or the modem's log; role backup keeps it out of the way meanwhile");
+    }
+    if wan.udp_blocked {
+        report.warn(
+            name,
+            "UDP to the server is blocked on its way: TCP works, the tunnel leaves it out",
+            "ask the provider, or move the server to another port, such as 443",
+        );
+    }
+    if wan.mptcp == MptcpState::Stripped {
+        report.note(name, "something on its way removes MPTCP from connections to the server's port", "nothing has to be done: TCP goes through the tunnel instead; another port of the server may pass");
+    }
+    if let Some(loss) = wan.loss_percent.filter(|loss| *loss >= SOME_LOSS) {
+        let what = format!("{loss:.1} % of its packets are lost");
+        let advice =
+            "look at its reception or cable; in use, a too short queue loses packets as well";
+        if loss >= MUCH_LOSS {
+            report.warn(name, what, advice);
+        } else {
+            report.note(name, what, advice);
+        }
+    }
+    if let (Some(now), Some(least)) = (wan.rtt_ms, wan.rtt_min_ms)
+        && now - least >= LONG_QUEUE_MS
+    {
+        let what = format!("packets wait {} in its queue", milliseconds(now - least));
+        report.warn(name, what, "something fills it: look for uploads that do not go through wanbond, or limit the modem's queue (SQM)");
+    }
+    if let (Some(least), Some(best)) = (wan.rtt_min_ms, best_rtt_ms)
+        && least >= FAR_MS
+        && least >= FAR_FACTOR * best
+    {
+        let what = format!(
+            "it answers after {}, the best WAN after {}",
+            milliseconds(least),
+            milliseconds(best)
+        );
+        report.note(name, what, "single connections gain little from it; role overflow uses it when the others are full");
+    }
+    if let Some(path) = &wan.tunnel
+        && path.datagram > 0
+        && path.datagram < LEAST_DATAGRAM
+        && !wan.udp_blocked
+    {
+        let what = format!("only datagrams of up to {} bytes pass", path.datagram);
+        report.note(name, what, "packets are split to fit; a wrong MTU on the modem or a tunnel on the way is the usual cause");
+    }
+    if let Some(quota) = wan.quota {
+        let limit = Bytes(quota.limit_bytes);
+        let share = quota.used_bytes.saturating_mul(100) / quota.limit_bytes.max(1);
+        if quota.exhausted {
+            report.warn(
+                name,
+                format!("its quota of {limit} is used up: it helps in an emergency only"),
+                format!(
+                    "it begins anew on day {} of the month; a larger one is set by option quota",
+                    quota.billing_day
+                ),
+            );
+        } else if share >= 75 {
+            report.note(name, format!("{share} % of its {limit} are used"), String::new());
+        }
+    }
+}
+
+/// What no WAN has to answer for alone.
+fn together(report: &mut Report, status: &Status) {
+    let up: Vec<&WanStatus> = status.wans.iter().filter(|wan| wan.state == WanState::Up).collect();
+    if status.wans.is_empty() {
+        report.warn("router", "no WAN is configured", "add a wan section for each link");
+    } else if status.wans.len() == 1 {
+        report.note("router", "there is one WAN only: nothing to bond", String::new());
+    } else if up.len() == 1 {
+        report.note(
+            "router",
+            format!("{} alone carries everything at the moment", up[0].name),
+            String::new(),
+        );
+    }
+    if !status.streams_why.is_empty() {
+        report.note(
+            "router",
+            format!("TCP goes through the tunnel: {}", status.streams_why),
+            String::new(),
+        );
+    }
+    let capacity: u64 = up.iter().map(|wan| wan.rx_peak_bps).sum();
+    if capacity > 0 && up.len() > 1 {
+        report.note(
+            "router",
+            format!(
+                "the most seen in the last ten minutes: {} down over all WANs",
+                bit_rate(capacity)
+            ),
+            String::new(),
+        );
+    }
+}
+
+fn router(report: &mut Report, status: &Status, beside: &Surroundings) {
+    if let Some(busy) = beside.cpu_percent.filter(|busy| *busy >= FULL_CPU) {
+        report.warn(
+            "router",
+            format!("its processor is {busy} % busy: it holds traffic up"),
+            "see what runs ('top'); a faster router, or one with AES instructions, bonds more",
+        );
+    }
+    if !beside.clock_is_set {
+        report.note(
+            "router",
+            "its clock is not set",
+            "wanbond does not need it, but quotas' months and certificates do: let NTP run",
+        );
+    }
+    if beside.window_limited_percent.is_some_and(|share| share >= WINDOW_SHARE) {
+        report.note(
+            "router",
+            "uploads wait for the server's receive window",
+            "raise net.ipv4.tcp_rmem on the server, if it has the memory",
+        );
+    }
+    if !status.mptcp.supported {
+        report.note("router", "this kernel has no MPTCP, or net.mptcp.enabled is 0", "OpenWrt 24.10 and newer have it on all but small-flash targets; TCP goes through the tunnel meanwhile");
+    } else if status.mptcp.congestion != "bbr" {
+        report.note(
+            "router",
+            format!("lanes use {} congestion control", status.mptcp.congestion),
+            "install kmod-tcp-bbr: lines that lose packets are used far better with BBR",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{MptcpSupport, PathStatus, QuotaStatus, ServerLink};
+
+    const FINE: Surroundings =
+        Surroundings { cpu_percent: Some(20), clock_is_set: true, window_limited_percent: None };
+
+    fn wan(name: &str) -> WanStatus {
+        WanStatus {
+            name: name.into(),
+            state: WanState::Up,
+            addresses: vec!["192.0.2.1".into()],
+            rtt_ms: Some(20.0),
+            rtt_min_ms: Some(18.0),
+            loss_percent: Some(0.0),
+            mptcp: MptcpState::Working,
+            tunnel: Some(PathStatus { datagram: 1452, ..PathStatus::default() }),
+            ..WanStatus::default()
+        }
+    }
+
+    fn healthy() -> Status {
+        Status {
+            enabled: true,
+            mptcp: MptcpSupport { supported: true, congestion: "bbr".into() },
+            server: Some(ServerLink { state: ServerState::Connected, ..ServerLink::default() }),
+            wans: vec![wan("fibre"), wan("lte")],
+            ..Status::default()
+        }
+    }
+
+    fn warnings(status: &Status, beside: &Surroundings) -> Vec<String> {
+        let findings = diagnose(status, beside).findings;
+        let grave = findings.iter().take_while(|finding| finding.level == Level::Warning);
+        grave.map(|f| format!("{}: {} ({})", f.about, f.what, f.advice)).collect()
+    }
+
+    #[test]
+    fn a_healthy_router_is_told_so() {
+        let findings = diagnose(&healthy(), &FINE).findings;
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].what.contains("nothing is wrong"));
+    }
+
+    #[test]
+    fn each_trouble_is_named_with_what_to_do() {
+        type Change = fn(&mut Status);
+        let cases: [(Change, &str); 11] = [
+            (|s| s.enabled = false, "router: wanbond is switched off"),
+            (|s| s.server = None, "server: no server is configured"),
+            (
+                |s| s.server.as_mut().unwrap().state = ServerState::Unreachable,
+                "server: it is unreachable",
+            ),
+            (
+                |s| s.server.as_mut().unwrap().state = ServerState::UnknownRouter,
+                "server: it is unknown router",
+            ),
+            (
+                |s| {
+                    s.wans[1].state = WanState::Down;
+                    s.wans[1].addresses.clear();
+                    s.wans[1].why = "wwan0 has no carrier".into();
+                },
+                "lte: wwan0 has no carrier (look at its cable",
+            ),
+            (
+                |s| {
+                    s.wans[1].state = WanState::Down;
+                    s.wans[1].why = "silent".into();
+                },
+                "lte: silent (it has an address",
+            ),
+            (|s| s.wans[1].flaps = 2, "lte: it has gone away 3 times"),
+            (|s| s.wans[0].udp_blocked = true, "fibre: UDP to the server is blocked"),
+            (|s| s.wans[0].loss_percent = Some(7.0), "fibre: 7.0 % of its packets are lost"),
+            (|s| s.wans[0].rtt_ms = Some(400.0), "fibre: packets wait 382 ms in its queue"),
+            (
+                |s| {
+                    s.wans[1].quota = Some(QuotaStatus {
+                        limit_bytes: 10,
+                        used_bytes: 10,
+                        billing_day: 3,
+                        exhausted: true,
+                    });
+                },
+                "lte: its quota of 10 B is used up",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut status = healthy();
+            change(&mut status);
+            let found = warnings(&status, &FINE);
+            assert_eq!(found.len(), 1, "{expected}: {found:?}");
+            assert!(found[0].starts_with(expected), "{found:?} instead of {expected}");
+            assert!(!found[0].ends_with("()"), "no advice: {found:?}");
+        }
+        let full = Surroundings { cpu_percent: Some(99), ..FINE };
+        assert!(warnings(&healthy(), &full)[0].contains("99 % busy"));
+    }
+
+    #[test]
+    fn notes_come_after_warnings() {
+        let mut status = healthy();
+        status.wans[0].mptcp = MptcpState::Stripped;
+        status.wans[0].tunnel.as_mut().unwrap().datagram = 1100;
+        status.wans[1].rtt_min_ms = Some(600.0);
+        status.wans[1].rtt_ms = Some(610.0);
+        status.wans[1].udp_blocked = true;
+        let beside = Surroundings { clock_is_set: false, window_limited_percent: Some(60), ..FINE };
+        let findings = diagnose(&status, &beside).findings;
+        let levels: Vec<_> = findings.iter().map(|f| f.level == Level::Warning).collect();
+        assert_eq!(levels, [true, false, false, false, false, false], "{findings:?}");
+        for word in ["removes MPTCP", "1100 bytes", "after 600 ms", "clock", "receive window"] {
+            assert!(findings.iter().any(|f| f.what.contains(word)), "{word}: {findings:?}");
+        }
+    }
+}
