@@ -841,13 +841,13 @@ closed_chains() {
                 foreign = (table == "filter" && chain ~ /^(INPUT|FORWARD)$/ && family ~ /^ip6?$/) || table == "firewalld"
                 if (hook != "" && closed && !foreign && table != own && family ~ /^(inet|ip|ip6)$/) print "nft", family, table, chain, hook
                 hook = ""
-            }'
+            }' || true
     fi
     for tool in iptables ip6tables; do
         ! has "$tool" || "$tool" -S 2>/dev/null | awk -v tool="$tool" '
             /^-P (INPUT|FORWARD) DROP/ { closed[$2] = 1 }
             /^-A (INPUT|FORWARD) -j (DROP|REJECT)/ { closed[$2] = 1 }
-            END { for (chain in closed) print tool, "-", "filter", chain, tolower(chain) }'
+            END { for (chain in closed) print tool, "-", "filter", chain, tolower(chain) }' || true
     done
 }
 
@@ -919,7 +919,7 @@ our_rules() {
             index($0, comment) && chain !~ /^(INPUT|FORWARD)$/ { print "nft", family, table, chain, $NF }'
     fi
     for tool in iptables ip6tables; do
-        ! has "$tool" || "$tool" -S 2>/dev/null | tr -d '"' | sed -n "/--comment $COMMENT /s/^-A /$tool /p"
+        ! has "$tool" || "$tool" -S 2>/dev/null | tr -d '"' | sed -n "/--comment $COMMENT /s/^-A /$tool /p" || true
     done
 }
 
@@ -1068,7 +1068,7 @@ close_old_ports() {
         done
         [ -z "$keep" ] || continue
         close_noted "$key" "$rule"
-    done < <(grep -E '^(ufw|firewalld)\.' "$NOTES/notes")
+    done < <(grep -E '^(ufw|firewalld)\.' "$NOTES/notes" || true)
 }
 
 close_noted() {
@@ -1306,7 +1306,7 @@ cmd_uninstall() {
     step "files"
     value=$(noted packages)
     rule=$(noted user)
-    mapfile -t folders < <(sed -n 's/^folder\.[^ ]* //p' "$NOTES/notes" 2>/dev/null)
+    mapfile -t folders < <(sed -n 's/^folder\.[^ ]* //p' "$NOTES/notes" 2>/dev/null || true)
     remove_file "$PROGRAM"
     remove_file /run/wanbond-server
     if [ "$KEYS" = remove ]; then
