@@ -74,7 +74,7 @@ main() {
 # ---------------------------------------------------------------------------------- arguments
 
 parse() {
-    COMMAND="" ARGUMENT="" PORT="" ROUTER="" FROM="" SHA256="" BUILD="" INNER="" ROUTED=""
+    ALL=("$@") COMMAND="" ARGUMENT="" PORT="" ROUTER="" FROM="" SHA256="" BUILD="" INNER="" ROUTED=""
     FIREWALL=1 KEYS="" DRY_RUN="" YES="" ENDPOINTS=() PORTS=()
     while [ $# -gt 0 ]; do
         case "$1" in
@@ -546,6 +546,7 @@ fetch_program() {
             mkdir "$WORK/tar"
             tar -xzf "$file" -C "$WORK/tar" --no-same-owner 2>"$WORK/output" ||
                 die "$file can't be unpacked: $(head -n 1 "$WORK/output")" "it was cut or damaged on its way: get it again"
+            hand_over "$(find "$WORK/tar" -type f -name install.sh | head -n 1)"
             file=$(find "$WORK/tar" -type f -name wanbond-server | head -n 1)
             [ -n "$file" ] || die "there is no wanbond-server in that tarball"
             ;;
@@ -566,6 +567,18 @@ beside() {
     if [ "$COMMAND" != upgrade ] && is_installed; then
         echo "$PROGRAM"
     fi
+}
+
+# hand_over SCRIPT: a release brings the script that knows its unit and settings: that one goes on.
+hand_over() {
+    local status=0
+    if [ -z "$1" ] || cmp -s "$1" "${BASH_SOURCE[0]}"; then
+        return 0
+    fi
+    say "    going on with that release's own script"
+    flock -u 9
+    bash "$1" "${ALL[@]}" || status=$?
+    exit "$status"
 }
 
 # A SHA256SUMS beside a tarball must agree.

@@ -277,6 +277,25 @@ RELEASE
     [[ "$output" == *"there is no file"* ]]
 }
 
+@test "a release's own script goes on with it" {
+    ARCH=$(uname -m)
+    fake flock
+    mkdir "$ROOT/release"
+    echo 'echo "the new script: $*"; exit 7' >"$ROOT/release/install.sh"
+    cp /bin/true "$ROOT/release/wanbond-server"
+    tar -czf "$ROOT/w.tar.gz" -C "$ROOT" release
+    parse upgrade --yes --from "$ROOT/w.tar.gz"
+    run fetch_program
+    [ "$status" = 7 ]
+    [[ "$output" == *"the new script: upgrade --yes --from $ROOT/w.tar.gz" ]]
+    # One like this is this one.
+    cp "$BATS_TEST_DIRNAME/../install.sh" "$ROOT/release/install.sh"
+    tar -czf "$ROOT/w.tar.gz" -C "$ROOT" release
+    rm -rf "$WORK/tar"
+    run fetch_program
+    [[ "$output" == *"not wanbond-server"* ]]
+}
+
 @test "a URL that can't be had" {
     fake curl 'exit 6'
     FROM=https://nowhere.example/w.tar.gz SHA256=$(printf '0%.0s' {1..64})
