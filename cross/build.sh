@@ -26,7 +26,7 @@ TOOLS="${WANBOND_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/wanbond/tools}"
 TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/cross"
 
 main() {
-    local out=build tests=0 bins=() wanted=() arch bin
+    local out=build tests=0 bins=() wanted=() arch bin std=std,panic_abort
     while [ $# -gt 0 ]; do
         case "$1" in
             --bin) bins+=("${2:?--bin needs a name}") && shift ;;
@@ -39,14 +39,16 @@ main() {
         shift
     done
     [ "${#bins[@]}" -gt 0 ] || bins=(wanbond)
+    # The same for binaries and tests, so that what they share is built once.
+    [ "$tests" = 0 ] || std+=,test
     [ "${#wanted[@]}" -gt 0 ] || wanted=("${ARCHES[@]}")
     find_rust
     find_zig
     for arch in "${wanted[@]}"; do
         for bin in "${bins[@]}"; do
-            build "$arch" "$bin" "$out"
+            build "$arch" "$bin" "$out" "$std"
         done
-        [ "$tests" = 0 ] || build_tests "$arch" "$out"
+        [ "$tests" = 0 ] || build_tests "$arch" "$out" "$std"
     done
 }
 
@@ -60,12 +62,12 @@ fail() {
     exit 1
 }
 
-# build ARCH BIN OUT
+# build ARCH BIN OUT PARTS-OF-STD
 build() {
     local arch="$1" bin="$2" out="$3/$1" profile=small built
     [ "$bin" = wanbond ] || profile=release
     echo "building $bin for $arch"
-    zigbuild "$arch" std,panic_abort --profile "$profile" -p "$bin" --bin "$bin"
+    zigbuild "$arch" "$4" --profile "$profile" -p "$bin" --bin "$bin"
     built="$TARGET_DIR/$(rust_target "$arch")/$profile/$bin"
     check_kind "$arch" "$built"
     mkdir -p "$out"
@@ -74,14 +76,14 @@ build() {
     printf '%s/%s: %d bytes\n' "$out" "$bin" "$(stat -c %s "$out/$bin")"
 }
 
-# build_tests ARCH OUT
+# build_tests ARCH OUT PARTS-OF-STD
 build_tests() {
     local arch="$1" out="$2/$1/tests" built
     echo "building the protocol's tests for $arch"
     rm -rf "$out"
     mkdir -p "$out"
     # -Z panic-abort-tests: the library is built without unwinding.
-    zigbuild "$arch" std,panic_abort,test --profile small -p wanbond-proto --tests \
+    zigbuild "$arch" "$3" --profile small -p wanbond-proto --tests \
         -Z panic-abort-tests --message-format json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' |
         while read -r built; do

@@ -1,0 +1,128 @@
+//! The files that packages put on a router.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Enough of OpenWrt's rc.common and procd.sh to see what the init script asks of them.
+const RC_COMMON: &str = r#"
+procd_open_instance() { echo open; }
+procd_set_param() { echo "set $*"; }
+procd_close_instance() { echo close; }
+procd_add_reload_trigger() { echo "trigger $*"; }
+running() { [ -n "$RUNNING" ]; }
+logger() { sed 's/^/log /'; }
+start() { start_service; }
+. "$INIT"
+PROG="$STAND_IN"
+"$@"
+"#;
+
+fn files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openwrt/wanbond/files")
+}
+
+/// Calls a function of the init script, with a program that finds the configuration right or wrong.
+fn init(function: &str, right: bool, running: &str) -> (Output, String) {
+    let folder = TempDir::new().unwrap();
+    let calls = folder.path().join("calls");
+    let program = folder.path().join("wanbond");
+    let verdict = if right { "exit 0" } else { "echo 'line 3: wrong' >&2; exit 1" };
+    let text = format!("#!/bin/sh\necho \"$*\" >> {}\n{verdict}\n", calls.display());
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let done = Command::new("sh")
+        .args(["-c", RC_COMMON, "rc.common", function])
+        .env("INIT", files().join("etc/init.d/wanbond"))
+        .env("STAND_IN", &program)
+        .env("RUNNING", running)
+        .output()
+        .expect("sh runs");
+    (done, fs::read_to_string(calls).unwrap_or_default())
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_right_configuration_is_started() {
+    let (done, calls) = init("start_service", true, "");
+    assert!(done.status.success());
+    assert_eq!(calls, "check\n");
+    let said = said(&done);
+    for line in ["/wanbond run", "set file /etc/config/wanbond", "set reload_signal HUP", "close"] {
+        assert!(said.contains(line), "{line} in\n{said}");
+    }
+}
+
+#[test]
+fn a_wrong_one_is_told_and_changes_nothing() {
+    for (function, running) in [("start_service", ""), ("reload_service", "1")] {
+        let (done, _) = init(function, false, running);
+        assert!(!done.status.success(), "{function}");
+        assert_eq!(said(&done), "log line 3: wrong\n", "{function}");
+    }
+}
+
+#[test]
+fn what_a_killed_daemon_left_is_cleaned_up() {
+    let (done, calls) = init("service_stopped", true, "");
+    assert!(done.status.success());
+    assert_eq!(calls, "cleanup\n");
+    assert_eq!(said(&init("service_triggers", true, "").0), "trigger wanbond\n");
+}
+
+#[test]
+fn fw4_understands_what_is_put_into_its_chains() {
+    let chains = files().join("usr/share/nftables.d/chain-pre");
+    let mut text = "table inet fw4 {\n".to_owned();
+    for chain in ["forward", "input"] {
+        let pieces = chains.join(chain).join("*.nft");
+        text += &format!(
+            "chain {chain} {{\ntype filter hook {chain} priority filter; policy drop;\n\
+             include \"{}\"\n}}\n",
+            pieces.display()
+        );
+    }
+    text += "}\n";
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("fw4.nft");
+    fs::write(&path, text).unwrap();
+    // In a namespace of its own; nothing is set, only checked.
+    let done = Command::new("unshare")
+        .args(["--net", "nft", "--check", "--file"])
+        .arg(&path)
+        .output()
+        .expect("unshare runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn uci_defaults_leave_a_configuration_alone() {
+    let folder = TempDir::new().unwrap();
+    let calls = folder.path().join("calls");
+    // A uci for which the section of the globals is there.
+    let uci = format!("#!/bin/sh\necho \"$*\" >> {}\n", calls.display());
+    let program = folder.path().join("uci");
+    fs::write(&program, uci).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = fs::read_to_string(files().join("etc/uci-defaults/90-wanbond")).unwrap();
+    let config = folder.path().join("config");
+    fs::write(&config, "config wanbond 'globals'\n\toption enabled '1'\n").unwrap();
+    let script = script.replace("/etc/config/wanbond", &config.display().to_string());
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let done = Command::new("sh")
+        .args(["-c", &script])
+        .env("PATH", path)
+        .env("IPKG_INSTROOT", "/somewhere/else")
+        .status()
+        .expect("sh runs");
+    assert!(done.success());
+    assert_eq!(fs::read_to_string(calls).unwrap(), "-q get wanbond.globals\n");
+    let kept = fs::read_to_string(&config).unwrap();
+    assert_eq!(kept, "config wanbond 'globals'\n\toption enabled '1'\n");
+}
