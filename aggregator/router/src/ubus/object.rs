@@ -28,7 +28,6 @@ const METHODS: &[(&str, &[Argument])] = &[
     ("events", &[("since", BlobMsgType::INT32)]),
     ("reload", &[]),
     ("diagnose", &[]),
-    ("history", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
 ];
 
 /// What to register the object with.
