@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::server::ServerStatus;
+use crate::server::{RouterStatus, ServerStatus};
 use crate::status::{Status, WanStatus};
 use crate::words::{MptcpState, ServerState, WanState};
 
@@ -198,13 +198,11 @@ fn wans(page: &mut Page, wans: &[WanStatus]) {
     });
     for (name, help, of) in [
         (
-            "wanbond_wan_receive_bytes_total",
+            "wanbond_wan_received_bytes_total",
             "Bytes in since the daemon's start.",
             (|wan| wan.rx_bytes) as fn(&WanStatus) -> u64,
         ),
-        ("wanbond_wan_transmit_bytes_total", "Bytes out since the daemon's start.", |wan| {
-            wan.tx_bytes
-        }),
+        ("wanbond_wan_sent_bytes_total", "Bytes out since the daemon's start.", |wan| wan.tx_bytes),
     ] {
         let series = wans.iter().map(|wan| (vec![("wan", wan.name.as_str())], float(of(wan))));
         page.counter(name, help, series);
@@ -218,51 +216,9 @@ pub fn server(status: &ServerStatus) -> String {
     let info = vec![("version", status.version.as_str()), ("kernel", status.kernel.as_str())];
     page.gauge("wanbond_server_info", "The daemon and its kernel.", [(info, 1.0)]);
     page.gauge("wanbond_server_uptime_seconds", "Since the daemon's start.", one(status.uptime_s));
-    let of_routers = |of: fn(&crate::server::RouterStatus) -> f64| {
-        let series = status
-            .routers
-            .iter()
-            .map(move |router| (vec![("router", router.name.as_str())], of(router)));
-        series.collect::<Vec<_>>()
-    };
-    page.gauge(
-        "wanbond_server_router_connected",
-        "The router has a live session.",
-        of_routers(|router| flag(router.connected)),
-    );
-    page.gauge(
-        "wanbond_server_router_addresses",
-        "Public addresses the router comes from.",
-        of_routers(|router| float(router.addresses.len() as u64)),
-    );
-    page.gauge(
-        "wanbond_server_router_lanes",
-        "The router's open lanes.",
-        of_routers(|router| f64::from(router.lanes)),
-    );
-    page.gauge(
-        "wanbond_server_router_flows",
-        "The router's open flows.",
-        of_routers(|router| f64::from(router.flows)),
-    );
-    page.counter(
-        "wanbond_server_router_flows_total",
-        "The router's flows.",
-        of_routers(|router| float(router.flows_total)),
-    );
-    page.counter(
-        "wanbond_server_router_receive_bytes_total",
-        "Payload that came from the router.",
-        of_routers(|router| float(router.rx_bytes)),
-    );
-    page.counter(
-        "wanbond_server_router_transmit_bytes_total",
-        "Payload that went to the router.",
-        of_routers(|router| float(router.tx_bytes)),
-    );
     let flows = &status.flows;
-    page.gauge("wanbond_server_flows_active", "Open flows.", one(f64::from(flows.active)));
-    page.counter("wanbond_server_flows_total", "Flows.", one(float(flows.total)));
+    page.gauge("wanbond_server_flows", "Flows open now.", one(f64::from(flows.active)));
+    page.counter("wanbond_server_flows_total", "Flows since the start.", one(float(flows.total)));
     let ends = [
         ("refused", flows.refused_total),
         ("unreachable", flows.unreachable_total),
@@ -270,25 +226,54 @@ pub fn server(status: &ServerStatus) -> String {
         ("reset", flows.reset_total),
     ];
     page.counter(
-        "wanbond_server_flow_troubles_total",
-        "Flows that were refused or cut, by what happened.",
-        ends.map(|(what, count)| (vec![("what", what)], float(count))),
+        "wanbond_server_flows_failed_total",
+        "Flows that did not end well.",
+        ends.map(|(reason, count)| (vec![("reason", reason)], float(count))),
     );
     page.counter(
         "wanbond_server_refusals_total",
-        "What was refused, by reason.",
+        "What limits and rules refused.",
         status
             .refusals
             .iter()
             .map(|(reason, count)| (vec![("reason", reason.as_str())], float(*count))),
     );
+    routers(&mut page, &status.routers);
     page.0
+}
+
+fn routers(page: &mut Page, routers: &[RouterStatus]) {
+    type Figure = fn(&RouterStatus) -> Option<f64>;
+    let figures: [(&str, &str, &str, Figure); 10] = [
+        ("connected", "gauge", "Whether it has a live session.", |r| Some(flag(r.connected))),
+        ("addresses", "gauge", "Public addresses it comes from.", |r| {
+            Some(float(r.addresses.len() as u64))
+        }),
+        ("lanes", "gauge", "Its lanes open now.", |r| Some(f64::from(r.lanes))),
+        ("flows", "gauge", "Its flows open now.", |r| Some(f64::from(r.flows))),
+        ("flows_total", "counter", "Its flows since the start.", |r| Some(float(r.flows_total))),
+        ("received_bytes_total", "counter", "From it, since the start.", |r| {
+            Some(float(r.rx_bytes))
+        }),
+        ("sent_bytes_total", "counter", "To it, since the start.", |r| Some(float(r.tx_bytes))),
+        ("month_received_bytes", "gauge", "From it, this month.", |r| {
+            Some(float(r.month_rx_bytes))
+        }),
+        ("month_sent_bytes", "gauge", "To it, this month.", |r| Some(float(r.month_tx_bytes))),
+        ("month_limit_bytes", "gauge", "What it may move in a month.", |r| {
+            r.month_limit_bytes.map(float)
+        }),
+    ];
+    for (name, kind, help, figure) in figures {
+        let values =
+            routers.iter().filter_map(|r| Some((vec![("router", r.name.as_str())], figure(r)?)));
+        page.family(&format!("wanbond_server_router_{name}"), kind, help, values);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::RouterStatus;
     use crate::status::PathStatus;
 
     #[test]
@@ -308,8 +293,8 @@ mod tests {
             r#"wanbond_wan_state{wan="the \"fast\" one",state="up"} 1"#,
             r#"wanbond_wan_state{wan="the \"fast\" one",state="down"} 0"#,
             r#"wanbond_wan_rtt_seconds{wan="the \"fast\" one"} 0.0125"#,
-            "# TYPE wanbond_wan_receive_bytes_total counter",
-            r#"wanbond_wan_receive_bytes_total{wan="the \"fast\" one"} 7"#,
+            "# TYPE wanbond_wan_received_bytes_total counter",
+            r#"wanbond_wan_received_bytes_total{wan="the \"fast\" one"} 7"#,
             r#"wanbond_wan_tx_capacity_bits_per_second{wan="the \"fast\" one"} 8000000"#,
             r#"wanbond_flows_total{way="mptcp"} 0"#,
         ] {

@@ -1,6 +1,5 @@
 //! Figures for Prometheus, over HTTP on a loopback address: `metrics` in `server.toml`.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::warn;
-use wanbond_control::ServerStatus;
+use wanbond_control::metrics;
 
 use super::Shared;
 use super::status::status;
@@ -58,7 +57,7 @@ async fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         }
     }
     let reply = if request.starts_with(b"GET /metrics ") {
-        reply("200 OK", &text(&status(shared)))
+        reply("200 OK", &metrics::server(&status(shared)))
     } else {
         reply("404 Not Found", "the figures are at /metrics\n")
     };
@@ -68,91 +67,16 @@ async fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
 
 fn reply(status: &str, body: &str) -> String {
     format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+        "HTTP/1.1 {status}\r\nContent-Type: {}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        metrics::CONTENT_TYPE,
         body.len()
     )
 }
 
-/// The status in Prometheus's text format.
-fn text(status: &ServerStatus) -> String {
-    let mut out = String::with_capacity(1024 + 1024 * status.routers.len());
-    let flows = &status.flows;
-    let version = label(&[("version", &status.version), ("kernel", &status.kernel)]);
-    family(&mut out, "info", "gauge", "What runs.", [(version, 1.0)]);
-    let one = |value: f64| [(String::new(), value)];
-    family(&mut out, "uptime_seconds", "gauge", "Since the start.", one(status.uptime_s));
-    family(&mut out, "flows", "gauge", "Flows open now.", one(flows.active.into()));
-    family(&mut out, "flows_total", "counter", "Flows since the start.", one(flows.total as f64));
-    let failed = [
-        ("refused", flows.refused_total),
-        ("unreachable", flows.unreachable_total),
-        ("timed_out", flows.timed_out_total),
-        ("reset", flows.reset_total),
-    ];
-    let failed = failed.map(|(reason, count)| (label(&[("reason", reason)]), count as f64));
-    family(&mut out, "flows_failed_total", "counter", "Flows that did not end well.", failed);
-    let refused = status.refusals.iter();
-    let refused = refused.map(|(reason, count)| (label(&[("reason", reason)]), *count as f64));
-    family(&mut out, "refusals_total", "counter", "What limits and rules refused.", refused);
-
-    type Figure = fn(&wanbond_control::server::RouterStatus) -> Option<f64>;
-    let figures: [(&str, &str, &str, Figure); 9] = [
-        ("connected", "gauge", "Whether it has a live session.", |r| {
-            Some(f64::from(u8::from(r.connected)))
-        }),
-        ("lanes", "gauge", "Its lanes open now.", |r| Some(r.lanes.into())),
-        ("flows", "gauge", "Its flows open now.", |r| Some(r.flows.into())),
-        ("flows_total", "counter", "Its flows since the start.", |r| Some(r.flows_total as f64)),
-        ("received_bytes_total", "counter", "From it, since the start.", |r| {
-            Some(r.rx_bytes as f64)
-        }),
-        ("sent_bytes_total", "counter", "To it, since the start.", |r| Some(r.tx_bytes as f64)),
-        ("month_received_bytes", "gauge", "From it, this month.", |r| {
-            Some(r.month_rx_bytes as f64)
-        }),
-        ("month_sent_bytes", "gauge", "To it, this month.", |r| Some(r.month_tx_bytes as f64)),
-        ("month_limit_bytes", "gauge", "What it may move in a month.", |r| {
-            r.month_limit_bytes.map(|bytes| bytes as f64)
-        }),
-    ];
-    for (name, kind, help, figure) in figures {
-        let values = status
-            .routers
-            .iter()
-            .filter_map(|router| Some((label(&[("router", &router.name)]), figure(router)?)));
-        family(&mut out, &format!("router_{name}"), kind, help, values);
-    }
-    out
-}
-
-fn family(
-    out: &mut String,
-    name: &str,
-    kind: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (String, f64)>,
-) {
-    let _ = writeln!(out, "# HELP wanbond_server_{name} {help}");
-    let _ = writeln!(out, "# TYPE wanbond_server_{name} {kind}");
-    for (labels, value) in values {
-        let _ = writeln!(out, "wanbond_server_{name}{labels} {value}");
-    }
-}
-
-fn label(pairs: &[(&str, &str)]) -> String {
-    let pairs: Vec<String> = pairs
-        .iter()
-        .map(|(name, value)| {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            format!("{name}=\"{value}\"")
-        })
-        .collect();
-    format!("{{{}}}", pairs.join(","))
-}
-
 #[cfg(test)]
 mod tests {
+    use wanbond_control::ServerStatus;
     use wanbond_control::server::RouterStatus;
 
     use super::*;
@@ -175,7 +99,7 @@ mod tests {
             refusals: [("flow_limit".to_owned(), 4)].into(),
             ..ServerStatus::default()
         };
-        let text = text(&status);
+        let text = metrics::server(&status);
         for line in [
             "# TYPE wanbond_server_info gauge",
             "wanbond_server_info{version=\"1.2.3\",kernel=\"6.1\"} 1",
