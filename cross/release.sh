@@ -15,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 main() {
-    local out=build/release arches=() arch
+    local out=build/release arches=() arch file
     declare -A programs=()
     while [ $# -gt 0 ]; do
         case "$1" in
@@ -41,7 +41,10 @@ main() {
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     for arch in "${arches[@]}"; do
-        pack "$version" "$arch" "${programs[$arch]:-$(program "$arch")}" "$out"
+        file="${programs[$arch]:-}"
+        # On a line of its own: a build that fails ends the script.
+        [ -n "$file" ] || file=$(program "$arch")
+        pack "$version" "$arch" "$file" "$out"
         names+=("wanbond-server-$version-linux-$arch.tar.gz")
     done
     (cd "$out" && sha256sum "${names[@]}" >SHA256SUMS)
