@@ -11,7 +11,7 @@ use wanbond_sim::rules;
 use wanbond_sim::shrink::shrink;
 
 /// What a core runs in about a minute.
-const USUAL: u64 = 1_500;
+const USUAL: u64 = 1_000;
 /// Seeds that have failed once.
 const KEPT: &[u64] = &[];
 /// Failures that are told; the rest is only counted.
