@@ -6,7 +6,7 @@ mod drawn;
 use std::fmt;
 use std::time::Duration;
 
-use wanbond_lab::emulator::{Burst, Shape, Time};
+use wanbond_lab::emulator::{Burst, QueueLimit, Shape, Time};
 use wanbond_lab::units::Rate;
 use wanbond_proto::tunnel::Standing;
 
@@ -261,8 +261,15 @@ impl Trouble {
             }
             What::Rate(side, percent) => reshape(world, at, link, move |from, shape| {
                 if from == side {
-                    let rate = shape.rate.map_or(1_000_000, Rate::bits_per_second) * percent / 100;
-                    shape.rate = Some(Rate::from_bits_per_second(rate.max(100_000)));
+                    let old = shape.rate.map_or(1_000_000, Rate::bits_per_second);
+                    let new = (old * percent / 100).max(100_000);
+                    shape.rate = Some(Rate::from_bits_per_second(new));
+                    // A modem's buffer keeps its size, and has room for two packets at least.
+                    if let QueueLimit::Time(time) = shape.queue {
+                        let bytes = time.as_millis() as u64 * old / 8_000;
+                        let millis = bytes.max(3_000) * 8_000 / new;
+                        shape.queue = QueueLimit::Time(Duration::from_millis(millis));
+                    }
                 }
             }),
             What::Delay(millis) => reshape(world, at, link, move |_, shape| {

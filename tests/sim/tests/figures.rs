@@ -13,10 +13,17 @@ const COMMAND: &str = "WANBOND_SIM_WRITE=1 cargo test -p wanbond-sim --test figu
 static SHOWN: LazyLock<Vec<Row>> = LazyLock::new(table::shown);
 
 /// Figures that are not as they should be yet. One that has become so must go from here.
-const NOT_YET: &[(&str, &str)] = &[];
+const NOT_YET: &[(&str, &str)] = &[
+    ("S1 up", "ping under streams, p99, us"),
+    ("S1 up", "ping under packets, p99, us"),
+    ("S1 up", "link 0 cut under packets: UDP gap, us"),
+    ("S1 up", "link 0 cut under packets: bulk gap, us"),
+    ("S1 up", "link 1 cut under packets: UDP gap, us"),
+    ("S2 down", "link 0 cut under packets: bulk gap, us"),
+    ("S2 up", "link 1 cut under packets: back in use, ms"),
+];
 
 #[test]
-#[ignore = "the tunnel is being tuned"]
 fn figures_reach_their_goals() {
     let known = |row: &Row| NOT_YET.contains(&(row.place.as_str(), row.what.as_str()));
     let mut text = String::new();
@@ -31,7 +38,6 @@ fn figures_reach_their_goals() {
 }
 
 #[test]
-#[ignore = "the tunnel is being tuned"]
 fn the_table_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("TABLE.md");
     let new = table::text(&SHOWN);
