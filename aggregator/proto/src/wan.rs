@@ -322,7 +322,7 @@ impl WanHealth {
             if quiet.is_none() || heard_tcp {
                 // Where nobody looks at the device, the ordinary patience has to do.
                 self.end_doubt(now);
-            } else if self.has_alternative {
+            } else if self.has_alternative || quiet >= Some(self.surely_overdue()) {
                 self.go_down(now);
             } else if let Some(doubt) = &mut self.doubt {
                 doubt.verdict_at = now + DOUBT_INTERVAL;
@@ -443,9 +443,26 @@ impl WanHealth {
     /// A lane could not be connected over this WAN.
     pub fn handle_tcp_failed(&mut self, now: Time) {
         // Where UDP answers, a failed connect says more about the server than about the WAN.
-        if self.state == State::Up && self.reason == Reason::AnswersTcpOnly {
+        // Only together with silence it says that nobody is there.
+        let silent = self.unanswered_for(now) >= self.surely_overdue();
+        if self.state == State::Up && (self.reason == Reason::AnswersTcpOnly || silent) {
             self.go_down(now);
         }
+    }
+
+    /// For how long pings have gone unanswered.
+    fn unanswered_for(&self, now: Time) -> Duration {
+        let first = match self.lost_in_a_row {
+            0 => self.in_flight.front().map(|ping| ping.sent),
+            _ => Some(self.lost_since),
+        };
+        first.map_or(Duration::ZERO, |first| now.since(first.max(self.last_pong.unwrap_or(first))))
+    }
+
+    /// What no answer takes where nothing else is on the way.
+    fn surely_overdue(&self) -> Duration {
+        let least = self.rtt.min().unwrap_or(MOST_PATIENCE);
+        least + least / 2 + LEAST_PATIENCE
     }
 
     fn go_down(&mut self, now: Time) {

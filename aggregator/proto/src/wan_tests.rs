@@ -206,6 +206,17 @@ fn without_an_alternative_there_is_no_haste() {
 }
 
 #[test]
+fn a_refused_connection_counts_only_with_silence() {
+    let (mut world, _) = busy();
+    world.wan.handle_tcp_failed(world.now);
+    assert_eq!(world.wan.state(), State::Up);
+    world.answers.clear();
+    world.run(Duration::from_millis(480), RTT, false);
+    world.wan.handle_tcp_failed(world.now);
+    assert_eq!(world.wan.state(), State::Down);
+}
+
+#[test]
 fn one_who_was_held_up_condemns_nobody() {
     let (mut world, packets) = busy();
     world.now += Duration::from_millis(600);

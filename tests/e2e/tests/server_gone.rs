@@ -37,8 +37,16 @@ fn isps(lab: &Lab) -> Vec<IpAddr> {
 }
 
 async fn goes_around(lab: &Lab, what: &str) {
+    let before = lab.router(0).status().unwrap().uptime_s;
     let around = until_seen_as(lab, &isps(lab)).await;
+    let status = lab.router(0).status().unwrap();
+    let told = status
+        .events
+        .iter()
+        .filter(|event| event.at_s > before)
+        .map(|event| format!("{:.0} ms: {}", (event.at_s - before) * 1e3, event.message));
     println!("{what}: around it after {} ms", around.as_millis());
+    println!("{}", told.collect::<Vec<_>>().join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
