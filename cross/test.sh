@@ -100,6 +100,10 @@ command_line() {
 
 protocol() {
     local test
+    if ! [ -d "$bin/$1/tests" ]; then
+        echo "$1: not built; cross/build.sh --tests $1 does"
+        return
+    fi
     for test in "$bin/$1"/tests/*; do
         # In one process, as a new one would need the emulator again. 32 cases of each property: the
         # processor is in question here, not the protocol.
@@ -157,7 +161,7 @@ sys.exit(not (len(up) == 2 and status["server"]["state"] == "connected" and stat
         sleep 0.5
     done
     echo "$status" >&2
-    tail -20 "$scratch/router.log" "$scratch/server.log" >&2
+    tail -n 20 "$scratch/router.log" "$scratch/server.log" >&2
     fail "$arch: no handshake, WANs or lanes within $PATIENCE s"
 }
 
