@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tracing::trace;
+use tracing::{debug, trace};
 
 /// Messages taken by one system call.
 const BATCH: usize = 8;
@@ -52,12 +52,18 @@ impl UdpEnd {
     ) -> bool {
         let transmit =
             Transmit { destination, ecn: None, contents, segment_size: segment, src_ip: source };
-        let sent = self.socket.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
-        });
-        match sent {
-            Ok(()) => true,
-            Err(error) => {
+        // Past Tokio, which knows of a new socket's readiness only later: nobody waits for it here.
+        let sent = self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
+        match (sent, segment) {
+            (Ok(()), _) => true,
+            // The kernel will not cut them, which nothing tells before it is tried: from now on
+            // they go one by one, and so do these.
+            (Err(error), Some(size)) if self.most_segments() == 1 => {
+                debug!(to = %destination, %error, "no segmentation of UDP here");
+                let mut datagrams = contents.chunks(size.max(1));
+                datagrams.all(|datagram| self.send(destination, source, datagram, None))
+            }
+            (Err(error), _) => {
                 trace!(to = %destination, %error, "datagram not sent");
                 false
             }

@@ -57,7 +57,7 @@ use repair::{Key, RepairStore};
 use stream::Streams;
 
 /// Buffers kept for use again.
-const POOL: usize = 256;
+const POOL: usize = 512;
 
 /// A datagram to be sealed and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +220,12 @@ impl Tunnel {
     /// [`Self::recycle`].
     pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
         self.ready.pop_front()
+    }
+
+    /// Whether [`Self::poll_packet`] has one.
+    #[must_use]
+    pub fn has_packets(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// What was noticed.

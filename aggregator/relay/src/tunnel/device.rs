@@ -8,7 +8,7 @@ use wanbond_linux::tun::{RecvBuffer, Tun, TunError, TunOptions, TunQueue};
 use wanbond_linux::tunnel::DEVICE;
 
 /// Bytes that are read from the device before they are handed over.
-const BATCH: usize = 128 * 1024;
+pub(super) const BATCH: usize = 128 * 1024;
 
 /// Opens the device.
 ///

@@ -1,17 +1,20 @@
 //! Drives a [`Tunnel`]: keys, sockets and time for the pure machine; the same at both ends.
 //!
 //! ```text
-//! TUN reader ──▶ handle_packets ─┐                    ┌─▶ sink (TUN)
-//!                                ▼                    │
-//!                        core (one lock) ◀── receive ◀┴── UDP readers: open outside the lock
-//!                                │
-//!                                └─▶ pump: poll, seal outside the lock, send in batches
+//! TUN reader ──▶ handle_packets ─┐                     ┌─ UDP readers: open outside the lock
+//!                                ▼                     ▼
+//!                        core (one lock) ◀────────── receive
+//!                          │         │
+//!                          │         └─▶ deliver: packets to the sink (TUN), in batches
+//!                          └─▶ pump: poll, seal outside the lock, send in batches
 //! ```
 //!
-//! Whoever has changed something pumps, so that nothing is handed from task to task; the timer
-//! task pumps when time alone changes something.
+//! Whoever has changed something delivers and pumps, so that nothing is handed from task to task;
+//! the timer task pumps when time alone changes something. Only where a reader has more to read at
+//! once and there is a second core does a helper do so instead, beside the reader.
 
 pub mod device;
+mod helper;
 mod outbox;
 mod stream;
 mod timer;
@@ -33,6 +36,7 @@ use wanbond_proto::tunnel::{
 use crate::clock::Clock;
 use crate::udp::UdpEnd;
 
+use helper::Helper;
 use outbox::Outbox;
 use stream::{StreamTable, Wake};
 use timer::Timer;
@@ -49,7 +53,7 @@ pub const TUN_MTU: u16 = 1400;
 
 /// Takes what comes through the tunnel.
 pub trait TunnelSink: Send + Sync {
-    /// Takes all `packets`, in this order; their buffers stay.
+    /// Takes all `packets`, in this order; their buffers stay. Must not use the tunnel.
     fn deliver(&self, packets: &[Vec<u8>]);
 
     /// The router has opened a stream.
@@ -113,8 +117,6 @@ impl TunnelKeys {
 struct Core {
     tunnel: Tunnel,
     streams: StreamTable,
-    /// Packets on their way to the sink; here between uses, to be used again.
-    packets: Vec<Vec<u8>>,
 }
 
 /// A tunnel with its sockets.
@@ -127,6 +129,10 @@ pub struct TunnelDriver {
     outbox: Mutex<Outbox>,
     /// Somebody wanted to pump while another did.
     again: AtomicBool,
+    /// Packets on their way to the sink. Whoever has the lock delivers, so that they keep their
+    /// order; what was delivered stays in here until its buffers go back to the core.
+    delivery: Mutex<Vec<Vec<u8>>>,
+    helper: Helper,
     timer: Timer,
     sink: Box<dyn TunnelSink>,
 }
@@ -169,15 +175,17 @@ impl TunnelDriver {
             core: Mutex::new(Core {
                 tunnel: Tunnel::new(role, clock.now(), config),
                 streams: StreamTable::default(),
-                packets: Vec::new(),
             }),
             paths: Mutex::default(),
             outbox: Mutex::default(),
             again: AtomicBool::new(false),
+            delivery: Mutex::default(),
+            helper: Helper::default(),
             timer: Timer::default(),
             sink,
         });
         timer::run(&driver);
+        helper::run(&driver);
         driver
     }
 
@@ -230,7 +238,8 @@ impl TunnelDriver {
     }
 
     /// Takes datagrams that came from one source, by `way` back. Others than the tunnel's are to
-    /// be sorted out before. `true` if any was authentic.
+    /// be sorted out before. `true` if any was authentic: [`Self::settle`] is then to be called,
+    /// once for all that were received together.
     pub fn receive<'a>(
         &self,
         keys: &TunnelKeys,
@@ -268,20 +277,25 @@ impl TunnelDriver {
         if let (Role::Server, Some(path)) = (self.role, roamed) {
             self.follow(path, way);
         }
-        let (mut packets, wake);
-        {
-            let mut core = lock(&self.core);
-            let now = self.clock.now();
-            for (path, number, body) in opened {
-                if let Err(error) = core.tunnel.handle_datagram(now, path, number, body) {
-                    debug!(from = %way.destination, %error, "tunnel datagram");
-                }
+        let mut core = lock(&self.core);
+        let now = self.clock.now();
+        for (path, number, body) in opened {
+            if let Err(error) = core.tunnel.handle_datagram(now, path, number, body) {
+                debug!(from = %way.destination, %error, "tunnel datagram");
             }
-            (packets, wake) = core.take_ready();
         }
-        self.hand_over(&mut packets, wake);
-        self.pump();
         true
+    }
+
+    /// Hands over what has become ready and sends what has become due. `more`: the caller has more
+    /// to read at once, and a helper may do it meanwhile.
+    pub fn settle(&self, more: bool) {
+        if more && self.helper.takes_over() {
+            return;
+        }
+        // Where the helper is still at it, this waits: nothing piles up.
+        self.deliver();
+        self.pump();
     }
 
     /// The router's address on a path is another.
@@ -296,39 +310,52 @@ impl TunnelDriver {
 
     /// Takes packets that are to reach the other end.
     pub fn handle_packets<'a>(&self, packets: impl Iterator<Item = &'a [u8]>) {
+        let mut total = 0;
         {
             let mut core = lock(&self.core);
             let now = self.clock.now();
             for bytes in packets {
                 let mut packet = core.tunnel.buffer();
                 packet.extend_from_slice(bytes);
+                total += packet.len();
                 core.tunnel.handle_packet(now, packet);
             }
         }
-        self.pump();
+        // A full batch: the device has more.
+        if total < device::BATCH || !self.helper.takes_over() {
+            self.pump();
+        }
     }
 
-    /// Gives packets and streams to those who wait for them.
-    fn hand_over(&self, packets: &mut Vec<Vec<u8>>, mut wake: Wake) {
+    /// Gives the packets that are ready to the sink.
+    fn deliver(&self) {
+        let mut packets = lock(&self.delivery);
+        {
+            let mut core = lock(&self.core);
+            for packet in packets.drain(..) {
+                core.tunnel.recycle(packet);
+            }
+            while let Some(packet) = core.tunnel.poll_packet() {
+                packets.push(packet);
+            }
+        }
+        if !packets.is_empty() {
+            self.sink.deliver(&packets);
+        }
+    }
+
+    /// Tells those who wait for streams, and what was noticed.
+    fn tell(&self, mut wake: Wake) {
         wake.wake();
-        if let Some(own) = self.own.upgrade() {
+        if !wake.opened.is_empty()
+            && let Some(own) = self.own.upgrade()
+        {
             for id in wake.opened {
                 self.sink.opened(own.stream(id));
             }
         }
         for event in wake.noticed {
             self.sink.noticed(event);
-        }
-        if packets.is_empty() {
-            return;
-        }
-        self.sink.deliver(packets);
-        let mut core = lock(&self.core);
-        for packet in packets.drain(..) {
-            core.tunnel.recycle(packet);
-        }
-        if core.packets.capacity() < packets.capacity() {
-            core.packets = std::mem::take(packets);
         }
     }
 
@@ -358,20 +385,28 @@ impl TunnelDriver {
 
     fn pump_with(&self, outbox: &mut Outbox) {
         loop {
-            let (mut packets, wake);
-            let full;
+            let mut wake = Wake::default();
+            let (full, ready);
             {
                 let mut core = lock(&self.core);
+                let Core { tunnel, streams } = &mut *core;
                 let now = self.clock.now();
-                core.tunnel.handle_timeout(now);
-                full = outbox.fill(now, &mut core.tunnel);
-                (packets, wake) = core.take_ready();
+                tunnel.handle_timeout(now);
+                full = outbox.fill(now, tunnel);
+                streams.follow(tunnel, &mut wake);
+                while let Some(event) = tunnel.poll_event() {
+                    wake.noticed.push(event);
+                }
+                ready = tunnel.has_packets();
                 if !full {
-                    self.timer.set(core.tunnel.poll_timeout());
+                    self.timer.set(tunnel.poll_timeout());
                 }
             }
             outbox.send(&self.paths);
-            self.hand_over(&mut packets, wake);
+            self.tell(wake);
+            if ready {
+                self.deliver();
+            }
             if !full {
                 return;
             }
@@ -398,20 +433,5 @@ impl TunnelDriver {
 
     fn on_timer(&self, _now: Time) {
         self.pump();
-    }
-}
-
-impl Core {
-    fn take_ready(&mut self) -> (Vec<Vec<u8>>, Wake) {
-        let mut wake = Wake::default();
-        self.streams.follow(&mut self.tunnel, &mut wake);
-        while let Some(event) = self.tunnel.poll_event() {
-            wake.noticed.push(event);
-        }
-        let mut packets = std::mem::take(&mut self.packets);
-        while let Some(packet) = self.tunnel.poll_packet() {
-            packets.push(packet);
-        }
-        (packets, wake)
     }
 }

@@ -9,10 +9,13 @@ use wanbond_proto::tunnel::Tunnel;
 
 use super::{PathSocket, lock};
 
-/// Datagrams made under one lock of the tunnel.
-const BATCH: usize = 32;
-/// Bytes of them at most: what one system call may send.
-const BATCH_BYTES: usize = 60_000;
+/// Datagrams made under one lock of the tunnel: as many as one system call may send in all kernels
+/// (`UDP_MAX_SEGMENTS`).
+const BATCH: usize = 64;
+/// No more are made once they have so many bytes.
+const BATCH_BYTES: usize = 63_000;
+/// Bytes that one system call may send: an IPv4 packet's, less its headers.
+const MOST_BYTES: usize = 65_507;
 
 #[derive(Clone, Copy)]
 struct Piece {
@@ -81,7 +84,8 @@ impl Outbox {
             let mut end = first.end;
             for piece in rest.iter().skip(1).take(most.saturating_sub(1)) {
                 let length = piece.end - piece.start;
-                if piece.path != first.path || length > size {
+                let too_many = piece.end - first.start > MOST_BYTES;
+                if piece.path != first.path || length > size || too_many {
                     break;
                 }
                 count += 1;

@@ -73,5 +73,6 @@ fn next_wait(driver: &Weak<TunnelDriver>) -> Option<Option<std::time::Duration>>
 impl Drop for TunnelDriver {
     fn drop(&mut self) {
         self.timer.sooner.notify_one();
+        self.helper.end();
     }
 }

@@ -3,5 +3,7 @@
 
 mod endings;
 mod faults;
+#[path = "../session/mod.rs"]
+mod session;
 mod support;
 mod transfers;

@@ -9,16 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
-use wanbond_proto::handshake::{
-    Admission, CookieJar, Egress, Reply, RouterHandshake, RouterIdentity, ServerHandshake, Verdict,
-    Welcome,
-};
-use wanbond_proto::inner::Instance;
-use wanbond_proto::keys::SecretKey;
 use wanbond_proto::lane::{FlowKeys, FrameKind, Open, OpenHead, RecordType, Target};
-use wanbond_proto::pairing::{PairingCode, RouterSeed};
 use wanbond_proto::session::{FlowId, Freshness, Session};
 use wanbond_relay::{BufferPool, FlowEnd, LaneFault, LaneStream, Pump, Side, Traffic, drain};
 
@@ -39,36 +31,6 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
         socket2::SockRef::from(stream).set_recv_buffer_size(1 << 20).unwrap();
     }
     (one, other)
-}
-
-fn sessions(suite: Suite) -> (Session, Session) {
-    let secret = SecretKey::from_bytes([1; 32]);
-    let code = PairingCode {
-        server: secret.public(),
-        endpoints: vec!["vps.example".parse().unwrap()],
-        seed: RouterSeed::from_bytes([2; 32]),
-    };
-    let now = Time::ZERO;
-    let identity = RouterIdentity::from_code(&code);
-    let mut router =
-        RouterHandshake::start(identity, 1, [3; 32], &[suite], Instance([8; 8])).unwrap();
-    let jar = CookieJar::new(now, [[4; 32], [5; 32]]);
-    let source = "192.0.2.1:1".parse().unwrap();
-    let random = ([6; 32], [7; 24]);
-    let verdict = ServerHandshake::new(secret, &[suite])
-        .handle(&router.init(now), source, Admission::Open, &jar, random)
-        .unwrap();
-    let Verdict::Pending(pending) = verdict else { panic!("the Init was refused") };
-    let welcome = Welcome {
-        egress: Egress { ipv4: true, ipv6: true },
-        instance: Instance([9; 8]),
-        inner: None,
-    };
-    let (response, server) = pending.accept(now, &code.seed.preshared_key(), 2, welcome).unwrap();
-    let Ok(Reply::Session(session)) = router.handle(now, &response) else {
-        panic!("the Response was refused")
-    };
-    (*session, server)
 }
 
 /// A lane between flows, with both its ends.
@@ -125,7 +87,7 @@ impl Lane {
 
     /// A lane whose connection ends in these two; Hello and Ready have been exchanged.
     pub(crate) async fn over(suite: Suite, router: TcpStream, server: TcpStream) -> Self {
-        let mut sessions = sessions(suite);
+        let mut sessions = super::session::sessions(suite);
         let pools = [BufferPool::new(8 << 20), BufferPool::new(8 << 20)];
         let mut router = LaneStream::new(router, Arc::clone(&pools[0]));
         let mut server = LaneStream::new(server, Arc::clone(&pools[1]));

@@ -46,6 +46,7 @@ async fn read(shared: Arc<Shared>, path: PathId, udp: Arc<UdpEnd>) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         }
+        let (more, mut news) = (inbox.is_full(), None);
         for mut arrival in inbox.arrivals() {
             let from = arrival.from;
             if !shared.server.borrow().0.contains(&from) {
@@ -67,8 +68,13 @@ async fn read(shared: Arc<Shared>, path: PathId, udp: Arc<UdpEnd>) {
                     return;
                 };
                 let way = PathSocket { udp: Arc::clone(&udp), destination: from, source: None };
-                tunnel.receive(session.tunnel(), &way, datagrams.into_iter());
+                if tunnel.receive(session.tunnel(), &way, datagrams.into_iter()) {
+                    news = Some(tunnel);
+                }
             });
+        }
+        if let Some(tunnel) = news {
+            tunnel.settle(more);
         }
     }
 }

@@ -9,7 +9,7 @@ use tracing::trace;
 use wanbond_linux::socket::udp_bind;
 use wanbond_proto::datagram::{Message, PathId, index_of, is_tunnel};
 use wanbond_proto::handshake::{is_handshake, unknown_session};
-use wanbond_relay::tunnel::{PathSocket, by_session};
+use wanbond_relay::tunnel::{PathSocket, TunnelDriver, by_session};
 use wanbond_relay::udp::{Inbox, UdpEnd};
 
 use super::Shared;
@@ -27,6 +27,8 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: UdpEnd) {
     let socket = Arc::new(socket);
     let mut inbox = Inbox::default();
     let (mut out, mut news) = (Vec::with_capacity(256), Vec::new());
+    // Whose datagrams were among those received together.
+    let mut touched: Vec<Arc<TunnelDriver>> = Vec::new();
     loop {
         if let Err(error) = socket.receive(&mut inbox).await {
             // An ICMP error about something sent earlier; the socket itself is fine.
@@ -34,6 +36,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: UdpEnd) {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         }
+        let more = inbox.is_full();
         for mut arrival in inbox.arrivals() {
             let (from, to) = (arrival.from, arrival.to);
             let mut tunnel = Vec::new();
@@ -61,8 +64,14 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: UdpEnd) {
                 if tunnel.receive(session.tunnel(), &way, datagrams.into_iter()) {
                     shared.sessions.confirm(&session, from);
                     session.router.seen_at(from);
+                    if !touched.iter().any(|known| Arc::ptr_eq(known, &tunnel)) {
+                        touched.push(tunnel);
+                    }
                 }
             });
+        }
+        for tunnel in touched.drain(..) {
+            tunnel.settle(more);
         }
     }
 }
