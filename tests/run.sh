@@ -35,7 +35,7 @@ main() {
 
     step "format" cargo fmt --all --check
     step "lints" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
-    step "shell scripts" shellcheck -x tests/*.sh .ci/run cross/*.sh vps-setup/install.sh vps-setup/tests/*
+    step "shell scripts" shellcheck -x tests/*.sh tests/bench/*.sh .ci/run cross/*.sh vps-setup/install.sh vps-setup/tests/*
     step "their format" shfmt -i 4 -ci -d vps-setup cross/release.sh
     step "installer" bash vps-setup/tests/run.sh
     step "unit tests" cargo test --workspace --exclude wanbond-e2e \
@@ -46,6 +46,7 @@ main() {
         step "end to end" cargo test --profile lab -p wanbond-e2e -p wanbond-openwrt \
             --locked --no-fail-fast \
             -- --show-output --test-threads "${E2E_THREADS:-1}"
+        step "benchmark, smoke run" bash tests/bench/processor.sh --smoke --no-install --no-build
     fi
     finish
 }
