@@ -110,6 +110,7 @@ pub(super) struct Path {
     last_probe: Time,
     probe_wanted: bool,
     answers: u32,
+    heard_ever: bool,
 }
 
 impl Path {
@@ -136,6 +137,7 @@ impl Path {
             last_probe: Time::ZERO,
             probe_wanted: true,
             answers: ANSWERS_TO_RETURN - 1,
+            heard_ever: false,
         }
     }
 
@@ -167,6 +169,7 @@ impl Path {
     /// A datagram came. `stamp` is its send time in the peer's clock.
     pub(super) fn on_datagram(&mut self, now: Time, number: u64, stamp: u32, wants_ack: bool) {
         self.last_heard = now;
+        self.heard_ever = true;
         let delay =
             unwrap(self.delay_in.map(|(d, _)| d), (now.as_micros() as u32).wrapping_sub(stamp));
         smooth(&mut self.delay_in, delay);
@@ -267,7 +270,7 @@ impl Path {
             }
             Liveness::Live => return self.doubt_at(),
             Liveness::Suspect => SUSPECT_PROBE,
-            Liveness::Down if !active => DOWN_PROBE_LATE,
+            Liveness::Down if !self.heard_ever && !active => DOWN_PROBE_LATE,
             Liveness::Down => DOWN_PROBE,
         };
         let every =
