@@ -126,18 +126,7 @@ impl DatagramKeys {
         &mut self,
         datagram: &'a mut [u8],
     ) -> Result<(PathId, &'a mut [u8]), DatagramError> {
-        if datagram.len() < OVERHEAD || datagram[0] != DATAGRAM {
-            return Err(DatagramError::Malformed);
-        }
-        let path = PathId::new(datagram[1]).ok_or(DatagramError::Malformed)?;
-        let mut number = [0; 8];
-        number[2..].copy_from_slice(&datagram[2..8]);
-        let number = u64::from_be_bytes(number);
-        let (header, body) = datagram.split_at_mut(HEADER_LEN);
-        let plain = self
-            .open
-            .open(nonce(path, number), header, body)
-            .map_err(|_| DatagramError::Unauthentic)?;
+        let (path, number, plain) = open_kind(&self.open, DATAGRAM, datagram)?;
         let window = self.windows[usize::from(path.0)].get_or_insert_default();
         match window.accept(number) {
             Verdict::Fresh => Ok((path, plain)),
@@ -205,20 +194,27 @@ impl TunnelOpener {
         &self,
         datagram: &'a mut [u8],
     ) -> Result<(PathId, u64, &'a mut [u8]), DatagramError> {
-        if datagram.len() < OVERHEAD || datagram[0] != TUNNEL {
-            return Err(DatagramError::Malformed);
-        }
-        let path = PathId::new(datagram[1]).ok_or(DatagramError::Malformed)?;
-        let mut number = [0; 8];
-        number[2..].copy_from_slice(&datagram[2..8]);
-        let number = u64::from_be_bytes(number);
-        let (header, body) = datagram.split_at_mut(HEADER_LEN);
-        let plain = self
-            .key
-            .open(nonce(path, number), header, body)
-            .map_err(|_| DatagramError::Unauthentic)?;
-        Ok((path, number, plain))
+        open_kind(&self.key, TUNNEL, datagram)
     }
+}
+
+/// Opens a datagram that begins with `kind`, in place: its path, its number and its body.
+fn open_kind<'a>(
+    key: &AeadKey,
+    kind: u8,
+    datagram: &'a mut [u8],
+) -> Result<(PathId, u64, &'a mut [u8]), DatagramError> {
+    if datagram.len() < OVERHEAD || datagram[0] != kind {
+        return Err(DatagramError::Malformed);
+    }
+    let path = PathId::new(datagram[1]).ok_or(DatagramError::Malformed)?;
+    let mut number = [0; 8];
+    number[2..].copy_from_slice(&datagram[2..8]);
+    let number = u64::from_be_bytes(number);
+    let (header, body) = datagram.split_at_mut(HEADER_LEN);
+    let plain =
+        key.open(nonce(path, number), header, body).map_err(|_| DatagramError::Unauthentic)?;
+    Ok((path, number, plain))
 }
 
 /// Which of the tunnel's datagrams of one session have come.

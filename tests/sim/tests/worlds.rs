@@ -14,6 +14,9 @@ use wanbond_sim::shrink::shrink;
 const USUAL: u64 = 1_000;
 /// Seeds that have failed once.
 const KEPT: &[u64] = &[];
+/// Seeds that break a rule and are not understood or not mended yet. One that has come to hold must go
+/// from here.
+const NOT_YET: &[u64] = &[207, 473, 527, 830, 979, 1000, 1022, 1238, 1316];
 /// Failures that are told; the rest is only counted.
 const TOLD: usize = 5;
 /// Runs that may be spent on making a failure smaller.
@@ -31,14 +34,13 @@ fn report(seed: u64, wrong: &[String]) -> String {
     let smaller = shrink(&plan, TRIES, |plan| !rules::broken(plan).is_empty());
     format!(
         "seed {seed}:\n  {}\nto see it again:\n  WANBOND_SIM_SEED={seed} cargo test -p wanbond-sim \
-         --test worlds -- --include-ignored\nor, step by step:\n  cargo run -p wanbond-sim world={seed}\nwhat it needs to fail:\n{smaller}which fails by:\n  {}\n",
+         --test worlds\nor, step by step:\n  cargo run -p wanbond-sim world={seed}\nwhat it needs to fail:\n{smaller}which fails by:\n  {}\n",
         wrong.join("\n  "),
         rules::broken(&smaller).join("\n  "),
     )
 }
 
 #[test]
-#[ignore = "some rules do not hold yet"]
 fn the_rules_hold_in_every_world() {
     let seeds: Vec<u64> = match number("WANBOND_SIM_SEED") {
         Some(seed) => vec![seed],
@@ -64,6 +66,12 @@ fn the_rules_hold_in_every_world() {
     });
     let mut failed = failed.into_inner().unwrap();
     failed.sort();
+    if number("WANBOND_SIM_SEED").is_none() {
+        let holds = |seed: &&u64| seeds.contains(*seed) && failed.iter().all(|(f, _)| f != *seed);
+        let mended: Vec<_> = NOT_YET.iter().filter(holds).collect();
+        assert!(mended.is_empty(), "these hold now, and are still in NOT_YET: {mended:?}");
+        failed.retain(|(seed, _)| !NOT_YET.contains(seed));
+    }
     let told: Vec<_> = failed.iter().take(TOLD).map(|(seed, wrong)| report(*seed, wrong)).collect();
     let all: Vec<_> = failed.iter().map(|(seed, _)| seed).collect();
     assert!(
@@ -76,7 +84,6 @@ fn the_rules_hold_in_every_world() {
 }
 
 #[test]
-#[ignore = "some rules do not hold yet"]
 fn a_seed_gives_the_same_run_again() {
     for seed in 0..20 {
         let run = || {
