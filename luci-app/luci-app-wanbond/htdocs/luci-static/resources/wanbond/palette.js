@@ -1,0 +1,66 @@
+'use strict';
+'require baseclass';
+'require wanbond.nodes as nodes';
+
+/*
+ * Each WAN has a colour, a mark and a dash of its own: whoever can't tell the colours apart has the marks. The
+ * colours themselves (style.css, after Okabe and Ito) differ in lightness too.
+ */
+
+const MARKS = [
+	'M5 .6a4.4 4.4 0 1 0 0 8.8a4.4 4.4 0 1 0 0-8.8z',
+	'M1 1h8v8h-8z',
+	'M5 .6l4.7 8.4h-9.4z',
+	'M5 .1l4.9 4.9l-4.9 4.9l-4.9-4.9z',
+	'M3.4 .6h3.2v2.8h2.8v3.2h-2.8v2.8h-3.2v-2.8h-2.8v-3.2h2.8z',
+	'M5 9.4l4.7-8.4h-9.4z',
+	'M2.7 .7h4.6l2.5 4.3l-2.5 4.3h-4.6l-2.5-4.3z',
+	'M5 0l1.5 3.4l3.5 .3l-2.7 2.4l.9 3.6l-3.2-2l-3.2 2l.9-3.6l-2.7-2.4l3.5-.3z'
+];
+const DASHES = [ null, '7 3', '2 3', '9 3 2 3', '5 5', '12 3', '1 4', '9 2 2 2 2 2' ];
+
+return baseclass.extend({
+	/* The CSS value of the colour of the WAN at this place in the configuration. */
+	colour(index) {
+		return 'var(--wb-wan-%d)'.format(index % MARKS.length);
+	},
+
+	/* The stroke-dasharray of its lines. */
+	dash(index) {
+		return DASHES[index % DASHES.length];
+	},
+
+	/* Its mark, hidden from screen readers: the name stands beside it. */
+	mark(index) {
+		const mark = nodes.svg('svg', { 'class': 'wb-mark', viewBox: '0 0 10 10', 'aria-hidden': 'true' }, [
+			nodes.svg('path', { d: MARKS[index % MARKS.length] })
+		]);
+
+		mark.style.setProperty('--wan', this.colour(index));
+
+		return mark;
+	},
+
+	/*
+	 * Loads the style sheet once, and keeps `root` told whether the theme is dark: themes have different ways to
+	 * say so, but all have a background.
+	 */
+	dress(root) {
+		const url = L.resource('wanbond/style.css');
+
+		if (!document.querySelector('link[href="%s"]'.format(url)))
+			document.head.appendChild(E('link', { 'rel': 'stylesheet', 'href': url }));
+
+		root.classList.toggle('wb-dark', this.isDark(getComputedStyle(document.body).backgroundColor));
+	},
+
+	/* Whether a computed colour, `rgb(r, g, b)` or `rgba(…)`, is a dark one. */
+	isDark(colour) {
+		const [ red, green, blue, alpha ] = (String(colour).match(/[\d.]+/g) ?? []).map(Number);
+
+		if (blue == null || alpha === 0)
+			return false;
+
+		return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 110;
+	}
+});
