@@ -151,6 +151,8 @@ pub struct WanStatus {
 pub struct PathStatus {
     /// Whether it answers.
     pub state: PathState,
+    /// What its datagrams travel on: UDP, or TCP where UDP is blocked.
+    pub carrier: Carrier,
     /// Smoothed round trip in milliseconds.
     pub rtt_ms: Option<f64>,
     /// What the WAN is known to be able to send, in bits per second; none before it was tried.

@@ -433,10 +433,11 @@ impl WanHealth {
         if self.last_pong.is_none() {
             self.rtt.sample(rtt);
         }
-        if self.state != State::Up {
-            let reason =
-                if self.last_pong.is_some() { Reason::Answers } else { Reason::AnswersTcpOnly };
-            self.enter(now, State::Up, reason);
+        match self.state {
+            State::Up => {}
+            // UDP has begun to pass again, and a few more answers decide.
+            State::Down if self.pongs_in_a_row > 0 => {}
+            State::Down | State::Probing => self.enter(now, State::Up, Reason::AnswersTcpOnly),
         }
     }
 

@@ -346,6 +346,21 @@ proptest! {
 }
 
 #[test]
+fn udp_that_becomes_blocked_leaves_tcp() {
+    let mut world = World::new();
+    world.run(SECOND, RTT, true);
+    world.wan.set_active(world.now, true);
+    world.run(3 * SECOND, RTT, false);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Down, Reason::Silent));
+    world.wan.handle_tcp_connected(world.now, RTT);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Up, Reason::AnswersTcpOnly));
+    world.run(60 * SECOND, RTT, false);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Up, Reason::AnswersTcpOnly));
+    world.run(6 * SECOND, RTT, true);
+    assert_eq!((world.wan.state(), world.wan.reason()), (State::Up, Reason::Answers));
+}
+
+#[test]
 fn blocked_udp_costs_little() {
     let mut world = World::new();
     world.wan.handle_tcp_connected(Time::ZERO, RTT);

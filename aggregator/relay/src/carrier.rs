@@ -38,6 +38,15 @@ impl Carrier {
         }
     }
 
+    /// The connection, where it is one, for those who write to it themselves.
+    #[must_use]
+    pub fn connection(&self) -> Option<Arc<TcpStream>> {
+        match self {
+            Self::Tcp(stream) => Some(Arc::clone(stream)),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// The connection, for those who look at it from time to time without keeping it open.
     #[must_use]
     pub fn watch(&self) -> Weak<TcpStream> {

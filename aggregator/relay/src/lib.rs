@@ -24,6 +24,7 @@
 //!
 //! - [`tunnel`]: the pure tunnel machine with keys, sockets and time.
 //! - [`udp`]: sockets that take and give many datagrams at once.
+//! - [`tcp`]: connections that carry datagrams, where UDP is blocked.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +35,7 @@ mod pool;
 mod pump;
 mod sizer;
 mod suites;
+pub mod tcp;
 pub mod tunnel;
 pub mod udp;
 

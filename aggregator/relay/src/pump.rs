@@ -200,7 +200,7 @@ impl<'a> Pump<'a> {
                     self.lane.handle_lane_record(&frame)?;
                 }
                 FrameKind::Record => self.handle_record(frame)?,
-                FrameKind::Open | FrameKind::Handshake => {
+                FrameKind::Open | FrameKind::Handshake | FrameKind::Datagram => {
                     return Poll::Ready(Err(LaneError::Unexpected.into()));
                 }
             }
@@ -330,7 +330,9 @@ pub async fn drain(
                 }
                 discarded += frame.range.len();
             }
-            FrameKind::Open | FrameKind::Handshake => return Err(LaneError::Unexpected.into()),
+            FrameKind::Open | FrameKind::Handshake | FrameKind::Datagram => {
+                return Err(LaneError::Unexpected.into());
+            }
         }
     }
     Ok(false)

@@ -16,6 +16,7 @@ use wanbond_proto::forward::Forwards;
 use wanbond_proto::inner::Instance;
 use wanbond_proto::tunnel::Liveness;
 use wanbond_proto::wan::State;
+use wanbond_relay::tcp::TcpEnd;
 use wanbond_relay::tunnel::TunnelDriver;
 use wanbond_relay::udp::UdpEnd;
 use wanbond_relay::{BufferPool, Clock, Traffic};
@@ -47,6 +48,8 @@ pub(crate) struct WanView {
     pub srtt: Option<Duration>,
     /// Its addresses that have a way out, IPv4 first, and the UDP socket bound to each.
     pub sockets: Vec<WanSocket>,
+    /// The connection that carries its datagrams, where UDP is blocked.
+    pub carrier: Option<Arc<TcpEnd>>,
 }
 
 /// A WAN's address with the UDP socket bound to it.
@@ -81,6 +84,10 @@ pub(crate) enum WanEvidence {
     LaneUp { path: PathId, rtt: Duration, mptcp: MptcpState },
     /// A lane could not be connected over it.
     LaneFailed { path: PathId },
+    /// The connection that carries its datagrams has come or gone.
+    CarrierChanged { path: PathId },
+    /// It could not be made, or broke.
+    CarrierLost { path: PathId },
     /// What the tunnel makes of its path.
     Tunnel { path: PathId, liveness: Liveness },
 }

@@ -21,6 +21,9 @@ pub const OPEN_PREFIX: usize = 1 + 4 + 8;
 /// The longest frame.
 pub const MAX_FRAME: usize = HEAD_LEN + OPEN_PREFIX + 1 + MAX_PAYLOAD + TAG_LEN;
 
+/// The longest datagram that a frame carries.
+pub const MAX_DATAGRAM: usize = 2048;
+
 const FRESH: u8 = 1;
 
 /// The kinds of frames.
@@ -35,6 +38,9 @@ pub enum FrameKind {
     Record = 0x11,
     /// A record of the lane itself.
     LaneRecord = 0x12,
+    /// A datagram, sealed as it would be over UDP: where UDP is blocked, a connection carries
+    /// nothing but these.
+    Datagram = 0x13,
 }
 
 impl FrameKind {
@@ -44,6 +50,7 @@ impl FrameKind {
             0x10 => Self::Open,
             0x11 => Self::Record,
             0x12 => Self::LaneRecord,
+            0x13 => Self::Datagram,
             _ => return None,
         })
     }
@@ -96,9 +103,11 @@ pub fn next_frame(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
         FrameKind::Handshake => HEAD_LEN + 1,
         FrameKind::Open => HEAD_LEN + OPEN_PREFIX + 1 + TAG_LEN,
         FrameKind::Record | FrameKind::LaneRecord => RECORD_OVERHEAD,
+        FrameKind::Datagram => HEAD_LEN + 1,
     };
     let most = match kind {
         FrameKind::Handshake => HEAD_LEN + 2048,
+        FrameKind::Datagram => HEAD_LEN + MAX_DATAGRAM,
         _ => MAX_FRAME,
     };
     if end < least || end > most {
@@ -120,6 +129,15 @@ pub fn handshake_frame(message: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(message);
     write_head(&mut frame, FrameKind::Handshake);
     frame
+}
+
+/// What stands before a datagram of `length` bytes in the byte stream; `None` if it is longer than
+/// [`MAX_DATAGRAM`].
+#[must_use]
+pub fn datagram_head(length: usize) -> Option<[u8; HEAD_LEN]> {
+    let mut head = u32::try_from(length).ok().filter(|_| length <= MAX_DATAGRAM)?.to_be_bytes();
+    head[0] = FrameKind::Datagram as u8;
+    Some(head)
 }
 
 /// Turns a payload that lies at `buffer[PAYLOAD_AT..PAYLOAD_AT + length]` into a frame, in place.
@@ -209,7 +227,7 @@ impl Frame {
         bytes: &'a mut [u8],
     ) -> Result<Record<'a>, LaneError> {
         let head_len = match self.kind {
-            FrameKind::Handshake => return Err(LaneError::Unexpected),
+            FrameKind::Handshake | FrameKind::Datagram => return Err(LaneError::Unexpected),
             FrameKind::Open => HEAD_LEN + OPEN_PREFIX,
             FrameKind::Record | FrameKind::LaneRecord => HEAD_LEN,
         };

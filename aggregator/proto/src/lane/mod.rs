@@ -14,7 +14,12 @@
 //!   0x10  open           flags, session index, flow id, sealed record: the first of a flow
 //!   0x11  record         sealed record under the present flow's keys
 //!   0x12  lane record    sealed record under the lane's own keys
+//!   0x13  datagram       one of the session's datagrams, as over UDP
 //! ```
+//!
+//! A connection that begins with a datagram is no lane: it carries datagrams both ways and nothing
+//! else but handshake messages, for a path on which UDP is blocked. They have keys, numbers and replay windows of their own, so
+//! nothing is added here.
 //!
 //! A sealed record is one AEAD message: type byte and payload of at most [`MAX_PAYLOAD`] bytes, and
 //! the tag; the frame's head is authenticated with it. Counters are implied by the order.
@@ -46,8 +51,9 @@ mod open;
 mod record;
 
 pub use frame::{
-    Frame, FrameError, FrameKind, HEAD_LEN, LaneError, MAX_FRAME, MAX_PAYLOAD, OPEN_PREFIX,
-    OpenHead, PAYLOAD_AT, RECORD_OVERHEAD, handshake_frame, next_frame, seal_open, seal_record,
+    Frame, FrameError, FrameKind, HEAD_LEN, LaneError, MAX_DATAGRAM, MAX_FRAME, MAX_PAYLOAD,
+    OPEN_PREFIX, OpenHead, PAYLOAD_AT, RECORD_OVERHEAD, datagram_head, handshake_frame, next_frame,
+    seal_open, seal_record,
 };
 pub use open::{Open, Target};
 pub use record::{Record, RecordType, ResetReason};

@@ -34,6 +34,7 @@ use wanbond_proto::tunnel::{
 };
 
 use crate::clock::Clock;
+use crate::tcp::TcpEnd;
 use crate::udp::UdpEnd;
 
 use helper::Helper;
@@ -46,6 +47,8 @@ pub use stream::TunnelStream;
 /// IP and UDP header, bytes.
 const OVERHEAD_V4: u16 = 28;
 const OVERHEAD_V6: u16 = 48;
+/// What a TCP header with time stamps and a frame's head have more than a UDP header.
+const OVERHEAD_TCP: u16 = 32 + 4 - 8;
 const USUAL_MTU: u16 = 1500;
 /// The largest packet that goes into the tunnel, bytes: fits whole into one datagram where links
 /// take 1476 bytes and more, and is split below.
@@ -67,27 +70,75 @@ pub trait TunnelSink: Send + Sync {
     }
 }
 
+/// What a path's datagrams go out through.
+#[derive(Clone)]
+pub enum PathEnd {
+    /// A UDP socket.
+    Udp(Arc<UdpEnd>),
+    /// A TCP connection, where UDP is blocked.
+    Tcp(Arc<TcpEnd>),
+}
+
+impl PathEnd {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Udp(a), Self::Udp(b)) => Arc::ptr_eq(a, b),
+            (Self::Tcp(a), Self::Tcp(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
 /// Where a path's datagrams go out.
 #[derive(Clone)]
 pub struct PathSocket {
-    /// The socket.
-    pub udp: Arc<UdpEnd>,
+    /// The socket or connection.
+    pub end: PathEnd,
     /// The peer.
     pub destination: SocketAddr,
-    /// The own address to send from, where the socket has several.
+    /// The own address to send from, where a UDP socket has several.
     pub source: Option<IpAddr>,
 }
 
 impl PathSocket {
     fn is_same_way(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.udp, &other.udp)
+        self.end.is(&other.end)
             && self.destination.ip() == other.destination.ip()
             && self.source == other.source
     }
 
     fn overhead(&self) -> u16 {
         // An IPv4 peer of an IPv6 socket is still reached by IPv4.
-        if self.destination.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 }
+        let ip = self.destination.ip().to_canonical();
+        let udp = if ip.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        match self.end {
+            PathEnd::Udp(_) => udp,
+            PathEnd::Tcp(_) => udp + OVERHEAD_TCP,
+        }
+    }
+
+    /// The largest datagram that may pass. TCP cuts its segments by itself.
+    fn largest(&self, mtu: u16) -> u16 {
+        match self.end {
+            PathEnd::Udp(_) => mtu.saturating_sub(self.overhead()),
+            PathEnd::Tcp(_) => USUAL_MTU - OVERHEAD_V4,
+        }
+    }
+
+    fn most_segments(&self) -> usize {
+        match &self.end {
+            PathEnd::Udp(udp) => udp.most_segments(),
+            PathEnd::Tcp(_) => usize::MAX,
+        }
+    }
+
+    /// Sends `contents`, datagrams of `segment` bytes each (the last may be shorter). `false` if they
+    /// were not taken: as if lost on the way.
+    pub fn send(&self, contents: &[u8], segment: Option<usize>) -> bool {
+        match &self.end {
+            PathEnd::Udp(udp) => udp.send(self.destination, self.source, contents, segment),
+            PathEnd::Tcp(tcp) => tcp.send(contents, segment),
+        }
     }
 }
 
@@ -205,13 +256,13 @@ impl TunnelDriver {
             let mut paths = lock(&self.paths);
             let place = &mut paths[usize::from(id.number())];
             let same = place.as_ref().is_some_and(|old| old.is_same_way(&socket));
-            let overhead = socket.overhead();
+            let (overhead, largest) = (socket.overhead(), socket.largest(mtu));
             *place = Some(socket);
             if same {
                 return;
             }
             let now = self.clock.now();
-            lock(&self.core).tunnel.set_path(now, id, overhead, mtu.saturating_sub(overhead));
+            lock(&self.core).tunnel.set_path(now, id, overhead, largest);
         }
         self.pump();
     }
@@ -221,6 +272,22 @@ impl TunnelDriver {
         let had = lock(&self.paths)[usize::from(id.number())].take();
         if had.is_some() {
             lock(&self.core).tunnel.path_lost(self.clock.now(), id);
+            self.pump();
+        }
+    }
+
+    /// A connection is gone, and the paths that went over it.
+    pub fn end_lost(&self, end: &PathEnd) {
+        let mut lost = Vec::new();
+        for (number, place) in (0..).zip(lock(&self.paths).iter_mut()) {
+            if place.take_if(|socket| socket.end.is(end)).is_some() {
+                lost.extend(PathId::new(number));
+            }
+        }
+        for &id in &lost {
+            lock(&self.core).tunnel.path_lost(self.clock.now(), id);
+        }
+        if !lost.is_empty() {
             self.pump();
         }
     }
@@ -296,6 +363,17 @@ impl TunnelDriver {
         // Where the helper is still at it, this waits: nothing piles up.
         self.deliver();
         self.pump();
+    }
+
+    /// Something authentic and new of the router's has come by `way`, though not of its tunnel: a NAT
+    /// that has given it another address while the tunnel was idle shows so first.
+    pub fn heard(&self, id: PathId, way: &PathSocket) {
+        let elsewhere = lock(&self.paths)[usize::from(id.number())]
+            .as_ref()
+            .is_some_and(|old| old.end.is(&way.end) && old.destination != way.destination);
+        if elsewhere {
+            self.follow(id, way);
+        }
     }
 
     /// The router's address on a path is another.

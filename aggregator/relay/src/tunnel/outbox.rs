@@ -78,7 +78,7 @@ impl Outbox {
         while let Some(&first) = rest.first() {
             let size = first.end - first.start;
             let socket = lock(paths)[usize::from(first.path.number())].clone();
-            let most = socket.as_ref().map_or(1, |socket| socket.udp.most_segments());
+            let most = socket.as_ref().map_or(1, |socket| socket.most_segments());
             // Of one path and size, but for the last, which may be shorter.
             let mut count = 1;
             let mut end = first.end;
@@ -97,7 +97,7 @@ impl Outbox {
             if let Some(socket) = socket {
                 let segment = (count > 1).then_some(size);
                 let contents = &self.bytes[first.start..end];
-                socket.udp.send(socket.destination, socket.source, contents, segment);
+                socket.send(contents, segment);
             }
             rest = &rest[count..];
         }

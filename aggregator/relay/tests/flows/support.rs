@@ -226,7 +226,9 @@ async fn skip_rest(lane: Option<&mut LaneStream>) {
             FrameKind::LaneRecord => {
                 lane.handle_lane_record(&frame).unwrap();
             }
-            FrameKind::Open | FrameKind::Handshake => panic!("nobody sent one"),
+            FrameKind::Open | FrameKind::Handshake | FrameKind::Datagram => {
+                panic!("nobody sent one")
+            }
         }
     }
     std::future::pending::<()>().await;

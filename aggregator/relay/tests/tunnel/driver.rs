@@ -9,7 +9,7 @@ use wanbond_proto::datagram::{PathId, is_tunnel};
 use wanbond_proto::session::Role;
 use wanbond_proto::tunnel::TunnelConfig;
 use wanbond_relay::Clock;
-use wanbond_relay::tunnel::{PathSocket, TunnelDriver, TunnelKeys, TunnelSink};
+use wanbond_relay::tunnel::{PathEnd, PathSocket, TunnelDriver, TunnelKeys, TunnelSink};
 use wanbond_relay::udp::{Inbox, UdpEnd};
 
 use super::{Offloads, session::sessions, socket, within};
@@ -89,7 +89,7 @@ fn end(role: Role, keys: TunnelKeys, sockets: &[Arc<UdpEnd>]) -> (Arc<TunnelDriv
                 let more = inbox.is_full();
                 for mut arrival in inbox.arrivals() {
                     let way = PathSocket {
-                        udp: Arc::clone(&udp),
+                        end: PathEnd::Udp(Arc::clone(&udp)),
                         destination: arrival.from,
                         source: None,
                     };
@@ -121,7 +121,7 @@ async fn transfer(offloads: Offloads) {
     let (router, back) = end(Role::Router, TunnelKeys::new(&router), &near);
     let (server, there) = end(Role::Server, TunnelKeys::new(&server), &far);
     for (number, (udp, &destination)) in near.iter().zip(&addresses).enumerate() {
-        let way = PathSocket { udp: Arc::clone(udp), destination, source: None };
+        let way = PathSocket { end: PathEnd::Udp(Arc::clone(udp)), destination, source: None };
         router.set_path(PathId::new(number as u8).unwrap(), way, MTU);
     }
     let mut number = 0;

@@ -2,6 +2,7 @@
 
 mod driver;
 mod sockets;
+mod tcp;
 
 #[path = "../session/mod.rs"]
 mod session;

@@ -211,6 +211,9 @@ impl Brain {
             self.shared.log(if bad { event.warning() } else { event });
         }
         self.assign_duties();
+        for wan in &mut self.wans {
+            changed |= wan.follow_carrier(&self.shared);
+        }
         if changed {
             self.apply_at = Some(Instant::now());
             let _ = self.shared.link.try_send(LinkHint::WansChanged);

@@ -33,6 +33,8 @@ use crate::wan::{Wan, counters, socket};
 pub(crate) const TCP_TRY_AFTER: Duration = Duration::from_millis(1500);
 /// And again after this long.
 const TCP_TRY_EVERY: Duration = Duration::from_secs(10);
+/// Or after this long, where the connection that carried its datagrams has broken.
+const AFTER_CARRIER_LOST: Duration = Duration::from_secs(1);
 /// A WAN that strips MPTCP is tried again after this long.
 const STRIPPED_TRY_EVERY: Duration = Duration::from_secs(60);
 /// A WAN that costs money and is not needed is tried by TCP this seldom.
@@ -224,6 +226,8 @@ impl Brain {
             WanEvidence::Pong { path, .. }
             | WanEvidence::LaneUp { path, .. }
             | WanEvidence::LaneFailed { path }
+            | WanEvidence::CarrierChanged { path }
+            | WanEvidence::CarrierLost { path }
             | WanEvidence::Tunnel { path, .. } => *path,
         };
         let Some(wan) = self.wans.iter_mut().find(|wan| wan.path == path) else { return };
@@ -252,8 +256,16 @@ impl Brain {
             WanEvidence::Tunnel { liveness: Liveness::Live, .. } => {
                 wan.health.handle_sign_of_life(now);
             }
+            WanEvidence::CarrierChanged { .. } => self.apply_at = Some(Instant::now()),
+            WanEvidence::CarrierLost { .. } => {
+                wan.health.handle_tcp_failed(now);
+                wan.next_tcp_try = wan.next_tcp_try.min(now + AFTER_CARRIER_LOST);
+            }
             WanEvidence::Tunnel { .. } => {
                 wan.health.handle_suspicion(now);
+                if let Some(carrier) = &wan.carrier {
+                    carrier.doubt();
+                }
                 // The tunnel carries something: time to look closely.
                 self.start_ticking();
             }

@@ -141,8 +141,9 @@ fn tunnel_status(tunnel: &TunnelDriver) -> TunnelStatus {
     }
 }
 
-fn path_status(figures: &PathFigures) -> PathStatus {
+fn path_status(figures: &PathFigures, carrier: Carrier) -> PathStatus {
     PathStatus {
+        carrier,
         state: match figures.liveness {
             Liveness::Live => PathState::Live,
             Liveness::Suspect => PathState::Suspect,
@@ -193,7 +194,10 @@ fn wan_status(shared: &Shared, wan: &Wan, now: Time, lanes: u32) -> WanStatus {
         rx_peak_bps,
         tx_peak_bps,
         mtu: facts.map(|f| f.mtu),
-        tunnel: path.as_ref().map(path_status),
+        tunnel: path.as_ref().map(|figures| {
+            let over_tcp = wan.carrier.as_ref().is_some_and(|carrier| carrier.end().is_some());
+            path_status(figures, if over_tcp { Carrier::Tcp } else { Carrier::Udp })
+        }),
         mptcp: wan.mptcp,
         lanes,
         flaps: wan.health.flaps(now),

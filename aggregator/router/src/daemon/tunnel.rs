@@ -20,7 +20,7 @@ use wanbond_proto::session;
 use wanbond_proto::tunnel::{Standing, TunnelConfig, TunnelEvent};
 use wanbond_proto::wan::State;
 use wanbond_relay::tunnel::device::{self, read_packets, write_packets};
-use wanbond_relay::tunnel::{PathSocket, TUN_MTU, TunnelDriver, TunnelSink};
+use wanbond_relay::tunnel::{PathEnd, PathSocket, TUN_MTU, TunnelDriver, TunnelSink};
 
 use super::tun_kernel::{TunnelKernel, TunnelUp, plan};
 use crate::config::Globals;
@@ -210,7 +210,11 @@ fn follow_wan(shared: &Shared, driver: &TunnelDriver, wan: &WanView, held: bool)
     let way = wan.sockets.iter().find_map(|s| Some((&s.udp, server.reachable_from(s.source)?)));
     match way {
         Some((udp, destination)) if wan.role != Role::Off => {
-            let socket = PathSocket { udp: Arc::clone(udp), destination, source: None };
+            let end = match &wan.carrier {
+                Some(tcp) => PathEnd::Tcp(Arc::clone(tcp)),
+                None => PathEnd::Udp(Arc::clone(udp)),
+            };
+            let socket = PathSocket { end, destination, source: None };
             driver.set_path(wan.path, socket, wan.mtu);
             let standing = match wan.duty {
                 _ if held => Standing::Off,

@@ -250,7 +250,7 @@ async fn try_open(
                             _ => return Attempt::Fault(LaneError::Unexpected.into()),
                         }
                     }
-                    FrameKind::Open => return Attempt::Fault(LaneError::Unexpected.into()),
+                    FrameKind::Open | FrameKind::Datagram => return Attempt::Fault(LaneError::Unexpected.into()),
                 },
             },
             ready = client.readable(), if reading => {

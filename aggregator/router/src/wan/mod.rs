@@ -1,11 +1,13 @@
 //! The configured WANs: what the kernel knows of their links, how healthy they are.
 //!
+//! - [`carrier`]: the connection for its datagrams where UDP is blocked.
 //! - [`duty`], [`quota`]: from roles and what was carried to what each does now.
 //! - [`facts`]: from device name to addresses, gateway, routes.
 //! - [`socket`]: the UDP socket of each address, and reading it.
 //! - [`counters`]: bytes in and out of devices.
 //! - [`history`]: what was measured, second by second, hour by hour.
 
+pub(crate) mod carrier;
 pub(crate) mod counters;
 pub(crate) mod duty;
 pub(crate) mod facts;
@@ -26,6 +28,7 @@ use wanbond_proto::wan::{Reason, State, WanHealth};
 
 use crate::config;
 use crate::shared::{Shared, WanSocket, WanView};
+use carrier::WanCarrier;
 use counters::{DeviceBytes, Rate};
 use duty::Duty;
 use facts::Facts;
@@ -55,6 +58,8 @@ pub(crate) struct Wan {
     pub(crate) facts: Result<Facts, String>,
     pub(crate) sockets: Vec<WanSocket>,
     readers: Vec<AbortHandle>,
+    /// Where UDP is blocked.
+    pub(crate) carrier: Option<WanCarrier>,
     pub(crate) observed: Option<SocketAddr>,
     pub(crate) mptcp: MptcpState,
     pub(crate) rate: Rate,
@@ -85,6 +90,7 @@ impl Wan {
             facts: Err("not looked at yet".to_owned()),
             sockets: Vec::new(),
             readers: Vec::new(),
+            carrier: None,
             observed: None,
             mptcp: MptcpState::Unknown,
             rate: Rate::default(),
@@ -154,8 +160,23 @@ impl Wan {
         self.noted = (now, total);
     }
 
+    /// Has a connection carry its datagrams where, and only where, UDP is blocked. `true` if that
+    /// changed anything.
+    pub(crate) fn follow_carrier(&mut self, shared: &Arc<Shared>) -> bool {
+        let wanted = self.role != Role::Off
+            && !self.is_spared()
+            && self.health.state() == State::Up
+            && self.health.reason() == Reason::AnswersTcpOnly;
+        if wanted == self.carrier.is_some() {
+            return false;
+        }
+        self.carrier = wanted.then(|| WanCarrier::start(shared, self.view()));
+        true
+    }
+
     /// Closes its sockets.
     pub(crate) fn close(&mut self) {
+        self.carrier = None;
         self.sockets.clear();
         for reader in self.readers.drain(..) {
             reader.abort();
@@ -177,6 +198,7 @@ impl Wan {
                 .map_or(0, |facts| u16::try_from(facts.mtu).unwrap_or(u16::MAX)),
             srtt: self.health.rtt().srtt(),
             sockets: self.sockets.clone(),
+            carrier: self.carrier.as_ref().and_then(WanCarrier::end),
         }
     }
 
@@ -241,7 +263,9 @@ impl Wan {
                 "something on the way removes MPTCP: connections over it are plain TCP".to_owned()
             }
             Reason::Answers => String::new(),
-            Reason::AnswersTcpOnly => "UDP is blocked on the way; TCP works".to_owned(),
+            Reason::AnswersTcpOnly => {
+                "UDP is blocked on the way: the tunnel goes over a TCP connection here".to_owned()
+            }
             Reason::NoAnswerYet => "waiting for the server's answer over it".to_owned(),
             Reason::Silent => "the server does not answer over it any more".to_owned(),
             Reason::NoLink => "no link".to_owned(),

@@ -10,7 +10,7 @@ use tracing::trace;
 use wanbond_linux::socket::udp_bind;
 use wanbond_proto::datagram::{Message, PathId, index_of, is_tunnel};
 use wanbond_proto::handshake::is_handshake;
-use wanbond_relay::tunnel::{PathSocket, by_session};
+use wanbond_relay::tunnel::{PathEnd, PathSocket, TunnelDriver, by_session};
 use wanbond_relay::udp::{Inbox, UdpEnd};
 
 use super::facts::Facts;
@@ -53,30 +53,42 @@ async fn read(shared: Arc<Shared>, path: PathId, udp: Arc<UdpEnd>) {
                 trace!(%from, "datagram from elsewhere");
                 continue;
             }
-            let mut tunnel = Vec::new();
-            for datagram in arrival.datagrams() {
-                if is_tunnel(datagram) {
-                    tunnel.push(datagram);
-                } else {
-                    handle(&shared, path, from, datagram);
-                }
-            }
-            by_session(tunnel, |index, datagrams| {
-                let (Some(session), Some(tunnel)) =
-                    (shared.sessions.by_index(index), shared.tunnel())
-                else {
-                    return;
-                };
-                let way = PathSocket { udp: Arc::clone(&udp), destination: from, source: None };
-                if tunnel.receive(session.tunnel(), &way, datagrams.into_iter()) {
-                    news = Some(tunnel);
-                }
-            });
+            let end = PathEnd::Udp(Arc::clone(&udp));
+            let way = PathSocket { end, destination: from, source: None };
+            news = take(&shared, path, &way, arrival.datagrams()).or(news);
         }
         if let Some(tunnel) = news {
             tunnel.settle(more);
         }
     }
+}
+
+/// Takes datagrams of the server's that came by `way`. Gives the tunnel if it is to be settled.
+pub(super) fn take<'a>(
+    shared: &Shared,
+    path: PathId,
+    way: &PathSocket,
+    datagrams: impl Iterator<Item = &'a mut [u8]>,
+) -> Option<Arc<TunnelDriver>> {
+    let mut of_tunnel = Vec::new();
+    for datagram in datagrams {
+        if is_tunnel(datagram) {
+            of_tunnel.push(datagram);
+        } else {
+            handle(shared, path, way.destination, datagram);
+        }
+    }
+    let mut news = None;
+    by_session(of_tunnel, |index, datagrams| {
+        let (Some(session), Some(tunnel)) = (shared.sessions.by_index(index), shared.tunnel())
+        else {
+            return;
+        };
+        if tunnel.receive(session.tunnel(), way, datagrams.into_iter()) {
+            news = Some(tunnel);
+        }
+    });
+    news
 }
 
 /// Takes a datagram that is not the tunnel's.
@@ -112,15 +124,21 @@ fn handle(shared: &Shared, path: PathId, from: SocketAddr, datagram: &mut [u8]) 
 
 /// Sends a ping over a WAN. `false` where there is no session, or no server to send it to, yet.
 pub(crate) fn ping(shared: &Shared, path: PathId, sockets: &[WanSocket], number: u32) -> bool {
-    let Some(session) = shared.sessions.current() else { return false };
+    let Some(datagram) = sealed_ping(shared, path, number) else { return false };
     let server = shared.server.borrow();
     let way = sockets.iter().find_map(|s| Some((&s.udp, server.reachable_from(s.source)?)));
     let Some((udp, address)) = way else { return false };
+    // What the kernel refuses to send counts as lost, rightly.
+    udp.send(address, None, &datagram, None);
+    true
+}
+
+/// A ping as a datagram; `None` without a session.
+pub(super) fn sealed_ping(shared: &Shared, path: PathId, number: u32) -> Option<Vec<u8>> {
+    let session = shared.sessions.current()?;
     let mut message = Vec::with_capacity(32);
     Message::Ping(number, shared.forwards.borrow().version).encode(&mut message);
     let mut datagram = Vec::with_capacity(64);
     session.datagrams().seal(path, &message, &mut datagram);
-    // What the kernel refuses to send counts as lost, rightly.
-    udp.send(address, None, &datagram, None);
-    true
+    Some(datagram)
 }

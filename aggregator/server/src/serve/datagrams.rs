@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tracing::trace;
 use wanbond_linux::socket::udp_bind;
-use wanbond_proto::datagram::{Message, PathId, index_of, is_tunnel};
+use wanbond_proto::datagram::{DatagramKeys, Message, PathId, index_of, is_tunnel};
 use wanbond_proto::handshake::{is_handshake, unknown_session};
-use wanbond_relay::tunnel::{PathSocket, TunnelDriver, by_session};
+use wanbond_relay::tunnel::{PathEnd, PathSocket, TunnelDriver, by_session};
 use wanbond_relay::udp::{Inbox, UdpEnd};
 
 use super::Shared;
+use super::routers::LiveRouter;
 
 /// What the socket of all routers may hold.
 const BUFFER_BYTES: usize = 8 << 20;
@@ -26,7 +27,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<UdpEnd> {
 pub(super) async fn serve(shared: Arc<Shared>, socket: UdpEnd) {
     let socket = Arc::new(socket);
     let mut inbox = Inbox::default();
-    let (mut out, mut news) = (Vec::with_capacity(256), Vec::new());
+    let mut answers = Answers::default();
     // Whose datagrams were among those received together.
     let mut touched: Vec<Arc<TunnelDriver>> = Vec::new();
     loop {
@@ -38,35 +39,29 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: UdpEnd) {
         }
         let more = inbox.is_full();
         for mut arrival in inbox.arrivals() {
-            let (from, to) = (arrival.from, arrival.to);
+            let way = PathSocket {
+                end: PathEnd::Udp(Arc::clone(&socket)),
+                destination: arrival.from,
+                source: arrival.to,
+            };
             let mut tunnel = Vec::new();
             for datagram in arrival.datagrams() {
                 if is_tunnel(datagram) {
                     tunnel.push(datagram);
-                } else if handle(&shared, datagram, from, &mut out, &mut news) {
-                    if !news.is_empty() {
-                        socket.send(from, to, &news, None);
+                } else if is_handshake(datagram) {
+                    let answer = shared.sessions.handle_handshake(datagram, way.destination, false);
+                    if let Some(answer) = answer {
+                        way.send(&answer, None);
                     }
-                    // A full buffer loses the answer, as the network might.
-                    socket.send(from, to, &out, None);
+                } else {
+                    answers.take(&shared, &way, datagram);
                 }
             }
-            by_session(tunnel, |index, mut datagrams| {
-                let Some(session) = shared.sessions.get(index) else {
-                    let first = datagrams.first_mut().map(|first| &**first).unwrap_or_default();
-                    if let Some(answer) = unknown_session::encode(index, first) {
-                        socket.send(from, to, &answer, None);
-                    }
-                    return;
-                };
-                let way = PathSocket { udp: Arc::clone(&socket), destination: from, source: to };
-                let tunnel = shared.tunnels.of(&session, from);
-                if tunnel.receive(session.tunnel(), &way, datagrams.into_iter()) {
-                    shared.sessions.confirm(&session, from);
-                    session.router.seen_at(from);
-                    if !touched.iter().any(|known| Arc::ptr_eq(known, &tunnel)) {
-                        touched.push(tunnel);
-                    }
+            by_session(tunnel, |index, datagrams| {
+                if let Some((_, tunnel)) = take_tunnel(&shared, &way, index, datagrams)
+                    && !touched.iter().any(|known| Arc::ptr_eq(known, &tunnel))
+                {
+                    touched.push(tunnel);
                 }
             });
         }
@@ -76,52 +71,90 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: UdpEnd) {
     }
 }
 
-/// Handles one datagram; `true` if `out` is to be sent back, and before it `news`, if not empty.
-fn handle(
+/// Takes the tunnel's datagrams that came by `way`. Gives whose they are, if any was authentic: the
+/// tunnel is then to be settled.
+pub(super) fn take_tunnel(
     shared: &Shared,
-    datagram: &mut [u8],
-    from: SocketAddr,
-    out: &mut Vec<u8>,
-    news: &mut Vec<u8>,
-) -> bool {
-    news.clear();
-    if is_handshake(datagram) {
-        let answer = shared.sessions.handle_handshake(datagram, from, false);
-        out.clear();
-        out.extend_from_slice(answer.as_deref().unwrap_or_default());
-        return answer.is_some();
-    }
-    let Some(index) = index_of(datagram) else { return false };
+    way: &PathSocket,
+    index: u32,
+    mut datagrams: Vec<&mut [u8]>,
+) -> Option<(Arc<LiveRouter>, Arc<TunnelDriver>)> {
     let Some(session) = shared.sessions.get(index) else {
-        let answer = unknown_session::encode(index, datagram);
-        out.clear();
-        out.extend_from_slice(answer.as_deref().unwrap_or_default());
-        return answer.is_some();
-    };
-    let mut keys = session.datagrams();
-    let (path, message): (PathId, _) = match keys.open(datagram) {
-        Ok((path, message)) => (path, Message::decode(message)),
-        Err(error) => {
-            trace!(%from, %error, "datagram dropped");
-            return false;
+        let first = datagrams.first_mut().map(|first| &**first).unwrap_or_default();
+        if let Some(answer) = unknown_session::encode(index, first) {
+            way.send(&answer, None);
         }
+        return None;
     };
-    let answered = if let Some(Message::Ping(number, known)) = message {
-        let mut message = Vec::with_capacity(32);
-        let forwards = session.router.forwards();
-        if forwards.version != known {
-            Message::Forwards(forwards).encode(&mut message);
-            keys.seal(path, &message, news);
-            message.clear();
-        }
-        Message::Pong(number, Some(from)).encode(&mut message);
-        keys.seal(path, &message, out);
-        true
-    } else {
-        false
-    };
-    drop(keys);
+    let from = way.destination;
+    let tunnel = shared.tunnels.of(&session, from);
+    if !tunnel.receive(session.tunnel(), way, datagrams.into_iter()) {
+        return None;
+    }
     shared.sessions.confirm(&session, from);
     session.router.seen_at(from);
-    answered
+    Some((Arc::clone(&session.router), tunnel))
+}
+
+/// Answers to the sessions' own datagrams; buffers used again each time.
+#[derive(Default)]
+pub(super) struct Answers {
+    message: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl Answers {
+    /// Takes a datagram of a session itself that came by `way`, and answers it. Gives whose it is, if
+    /// it was authentic.
+    pub(super) fn take(
+        &mut self,
+        shared: &Shared,
+        way: &PathSocket,
+        datagram: &mut [u8],
+    ) -> Option<Arc<LiveRouter>> {
+        let index = index_of(datagram)?;
+        let from = way.destination;
+        let Some(session) = shared.sessions.get(index) else {
+            if let Some(answer) = unknown_session::encode(index, datagram) {
+                way.send(&answer, None);
+            }
+            return None;
+        };
+        let mut keys = session.datagrams();
+        let (path, message) = match keys.open(datagram) {
+            Ok((path, message)) => (path, Message::decode(message)),
+            Err(error) => {
+                trace!(%from, %error, "datagram dropped");
+                return None;
+            }
+        };
+        if let Some(Message::Ping(number, known)) = message {
+            let forwards = session.router.forwards();
+            if forwards.version != known {
+                self.answer(&mut keys, way, path, &Message::Forwards(forwards));
+            }
+            self.answer(&mut keys, way, path, &Message::Pong(number, Some(from)));
+        }
+        drop(keys);
+        shared.sessions.confirm(&session, from);
+        session.router.seen_at(from);
+        if let Some(tunnel) = session.driver().get() {
+            tunnel.heard(path, way);
+        }
+        Some(Arc::clone(&session.router))
+    }
+
+    fn answer(
+        &mut self,
+        keys: &mut DatagramKeys,
+        way: &PathSocket,
+        path: PathId,
+        message: &Message,
+    ) {
+        self.message.clear();
+        message.encode(&mut self.message);
+        keys.seal(path, &self.message, &mut self.sealed);
+        // A full buffer loses the answer, as the network might.
+        way.send(&self.sealed, None);
+    }
 }

@@ -16,6 +16,7 @@ use wanbond_proto::session::{FlowId, Freshness};
 use wanbond_relay::{Carrier, FlowEnd, LaneFault, LaneStream, Pump, Side};
 
 use super::Shared;
+use super::carrier::DatagramCarrier;
 use super::routers::LiveRouter;
 use super::sessions::ServerSession;
 use crate::egress::EgressError;
@@ -65,7 +66,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: impl Into<Carrier>, peer:
     let greeted = tokio::time::timeout(GREETING_TIME, server.greet()).await;
     drop(unproven);
     let end = match greeted {
-        Ok(Ok(first)) => server.serve(first).await,
+        Ok(Ok(Greeting::Datagrams(carrier))) => server.carry(carrier).await,
+        Ok(Ok(Greeting::Lane)) => server.serve(None).await,
+        Ok(Ok(Greeting::Flow(first))) => server.serve(Some(*first)).await,
         Ok(Err(end)) => end,
         Err(_) => LaneEnd::Silent,
     };
@@ -88,16 +91,40 @@ struct Lane {
 
 impl Lane {
     /// Until the peer has shown a session by an authentic first record.
-    async fn greet(&mut self) -> Result<Option<NewFlow>, LaneEnd> {
+    async fn greet(&mut self) -> Result<Greeting, LaneEnd> {
         loop {
             let frame = self.lane.frame().await?;
             match frame.kind {
                 FrameKind::Handshake => self.handshake(&frame).await?,
-                FrameKind::Open => return self.read_open(&frame).await,
+                FrameKind::Open => {
+                    let first = self.read_open(&frame).await?;
+                    return Ok(
+                        first.map_or(Greeting::Lane, |first| Greeting::Flow(Box::new(first)))
+                    );
+                }
+                FrameKind::Datagram => {
+                    let carrier = DatagramCarrier::new(&self.lane, self.peer);
+                    let mut carrier = carrier.ok_or(LaneError::Unexpected)?;
+                    let heard = carrier.take(&self.shared, &mut self.lane, &frame);
+                    let router = heard.ok_or(LaneError::Unauthentic)?;
+                    self.known = Some((Arc::clone(&router), router.admit_lane()?));
+                    return Ok(Greeting::Datagrams(carrier));
+                }
                 FrameKind::Record | FrameKind::LaneRecord => {
                     return Err(LaneError::Unexpected.into());
                 }
             }
+        }
+    }
+
+    /// Carries datagrams for as long as the router may.
+    async fn carry(&mut self, mut carrier: DatagramCarrier) -> LaneEnd {
+        let mut stopping = self.shared.stopping.clone();
+        let Some((router, _)) = &self.known else { return LaneEnd::Silent };
+        tokio::select! {
+            fault = carrier.run(&self.shared, &mut self.lane, router) => fault.into(),
+            () = router.revoked() => LaneEnd::Revoked,
+            () = told(&mut stopping) => LaneEnd::Stopping,
         }
     }
 
@@ -146,6 +173,7 @@ impl Lane {
             }
             // What the router sent of a flow before it knew that the flow was over.
             FrameKind::Record => self.lane.consume(&frame),
+            FrameKind::Datagram => return Err(LaneError::Unexpected.into()),
             FrameKind::Open => return self.read_open(&frame).await,
         }
         Ok(None)
@@ -327,7 +355,7 @@ impl Lane {
                             }
                             self.lane.consume(&frame);
                         }
-                        FrameKind::Open | FrameKind::Handshake => {
+                        FrameKind::Open | FrameKind::Handshake | FrameKind::Datagram => {
                             return Err(LaneError::Unexpected.into());
                         }
                     }
@@ -357,6 +385,16 @@ impl Lane {
 async fn told(stopping: &mut tokio::sync::watch::Receiver<bool>) {
     // A dropped sender is a stop as well.
     let _ = stopping.wait_for(|&stopping| stopping).await;
+}
+
+/// What a connection turns out to be.
+enum Greeting {
+    /// A lane, which waits for flows.
+    Lane,
+    /// A lane with its first flow.
+    Flow(Box<NewFlow>),
+    /// It carries datagrams.
+    Datagrams(DatagramCarrier),
 }
 
 struct NewFlow {

@@ -3,12 +3,14 @@
 //! - [`sessions`]: handshakes and what they leave, by index.
 //! - [`routers`]: who is at the other end, with permits and figures.
 //! - [`lane`]: one connection from a router, flow after flow.
+//! - [`carrier`]: datagrams over a connection, where UDP is blocked.
 //! - [`datagrams`]: UDP: handshakes, the answers to pings, the tunnels' datagrams.
 //! - [`tun_kernel`]: what the kernel holds around the tunnel's device.
 //! - [`tunnels`]: the tunnels of all routers, and the one TUN device behind them.
 //! - [`metrics`]: figures for Prometheus.
 //! - [`status`]: the document behind `wanbond-server status`.
 
+mod carrier;
 mod datagrams;
 mod kernel;
 mod lane;
