@@ -252,7 +252,7 @@ async fn accept_open(lane: &mut LaneStream, session: &Session, kind: RecordType)
             FrameKind::LaneRecord => {
                 lane.handle_lane_record(&frame).unwrap();
             }
-            FrameKind::Handshake => panic!("nobody sent one"),
+            FrameKind::Handshake | FrameKind::Datagram => panic!("nobody sent one"),
         }
     }
 }
