@@ -8,6 +8,7 @@
 'require wanbond.nodes as nodes';
 'require wanbond.palette as palette';
 'require wanbond.scene as scene';
+'require wanbond.settings as settings';
 'require wanbond.tasks as tasks';
 'require wanbond.verdict as verdict';
 'require wanbond.words as words';
@@ -54,7 +55,7 @@ return view.extend({
 
 	load() {
 		return Promise.all([
-			uci.load('wanbond').then(() => true, () => false),
+			settings.load(),
 			netifd.dump(),
 			L.resolveDefault(api.status(), null)
 		]);
@@ -64,13 +65,11 @@ return view.extend({
 		this.root = E('div', { 'class': 'wb wb-setup' });
 		palette.dress(this.root);
 
-		if (!readable || !L.hasViewPermission()) {
-			this.root.appendChild(E('p', { 'class': 'alert-message warning' }, [ _('This login may look, but not set up. It takes the right to change “%s”.').format('luci-app-wanbond-config') ]));
-			return this.root;
-		}
+		if (!readable || !L.hasViewPermission())
+			return settings.denied(this);
 
 		this.networks = networks;
-		this.sections = readable ? uci.sections('wanbond') : [];
+		this.sections = uci.sections('wanbond');
 		this.lans = netifd.lans(networks);
 		this.wish = { code: '', links: this.knownLinks(), lans: this.knownLans() };
 		this.progress = E('ol', { 'class': 'wb-steps' });

@@ -1,0 +1,68 @@
+'use strict';
+'require view';
+'require form';
+'require wanbond.config as config';
+'require wanbond.format as format';
+'require wanbond.live as live';
+'require wanbond.settings as settings';
+'require wanbond.words as words';
+
+/*
+ * The servers, each by its pairing code. The first that works is used.
+ */
+
+/* What the daemon says of a server; older ones tell of the one in use only. */
+function serverOf(status, name) {
+	if (Array.isArray(status.servers))
+		return status.servers.find(server => server.name == name);
+
+	return status.server?.name == name ? Object.assign({ in_use: true }, status.server) : null;
+}
+
+return view.extend({
+	load() {
+		return settings.load();
+	},
+
+	render(readable) {
+		if (!readable)
+			return settings.denied(this);
+
+		const m = new form.Map('wanbond', _('Servers'),
+			_('Where the links are joined. With several, wanbond takes another when one does not answer. To check a pairing code before it is saved, use Setup.'));
+		const s = settings.table(m, 'server', _('Add a server'), name => _('Server %s').format(name));
+		const state = live.create((status, name) => {
+			const server = serverOf(status, name);
+			return server ? words.serverState(server.state) : null;
+		});
+		const rtt = live.create((status, name) => {
+			const server = serverOf(status, name);
+			return server?.rtt_ms != null ? format.ms(server.rtt_ms) : null;
+		});
+		const use = live.create((status, name) => serverOf(status, name)?.in_use ? { text: _('in use'), tone: 'good' } : null);
+		const why = live.create((status, name) => serverOf(status, name)?.why || null);
+		let o;
+
+		s.sortable = true;
+
+		o = s.option(form.DummyValue, '_state', _('Now'));
+		o.modalonly = false;
+		o.textvalue = id => E('div', {}, [ state.cell(id), ' ', use.cell(id), E('small', {}, [ ' ', why.cell(id) ]) ]);
+
+		o = s.option(form.DummyValue, '_rtt', _('Round trip'));
+		o.modalonly = false;
+		o.textvalue = id => rtt.cell(id);
+
+		o = s.option(form.Value, 'code', _('Pairing code'), _('The server prints it: wanbond-setup add-router NAME. It is a secret.'));
+		o.password = true;
+		o.rmempty = false;
+		o.modalonly = true;
+		o.validate = (id, value) => config.checkCode(value);
+
+		o = s.option(form.Flag, 'enabled', _('Enabled'));
+		o.default = '1';
+		o.editable = true;
+
+		return settings.render(m);
+	}
+});
