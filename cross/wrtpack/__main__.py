@@ -5,10 +5,7 @@ import hashlib
 import os
 import sys
 
-from . import apk, ipk, makefile, tree
-
-# Where luci.mk puts the folders of an application.
-LUCI_FOLDERS = {"htdocs": "www", "root": ""}
+from . import apk, ipk, luci, makefile, tree
 
 
 def main():
@@ -27,13 +24,14 @@ def main():
         folder, _, binary = word.partition("=")
         about = makefile.read(os.path.join(folder, "Makefile"))
         arch = "noarch" if about.luci else given.arch
-        files = layout(about, folder, binary)
-        content = writer.build(about, arch, files, given.epoch)
-        name = writer.filename(about, arch)
-        if given.most and len(content) > given.most:
-            sys.exit(f"{name} has {len(content)} bytes, its budget is {given.most}")
-        made.append((name, content))
-        described.append((about, arch, files, given.epoch))
+        parts = luci.layout(about, folder) if about.luci else [(about, layout(about, folder, binary))]
+        for part, files in parts:
+            content = writer.build(part, arch, files, given.epoch)
+            name = writer.filename(part, arch)
+            if given.most and len(content) > given.most:
+                sys.exit(f"{name} has {len(content)} bytes, its budget is {given.most}")
+            made.append((name, content))
+            described.append((part, arch, files, given.epoch))
     if given.format == "ipk":
         index = ipk.index(made)
         made += [("Packages", index), ("Packages.gz", ipk.compressed(index))]
@@ -48,12 +46,6 @@ def main():
 
 def layout(about, folder, binary):
     """The package's files, as its Makefile would install them."""
-    if about.luci:
-        files = []
-        for source, target in LUCI_FOLDERS.items():
-            if os.path.isdir(os.path.join(folder, source)):
-                files += tree.gather(os.path.join(folder, source), target)
-        return files
     files = tree.gather(os.path.join(folder, "files"))
     with open(binary, "rb") as file:
         files.append(tree.File(f"usr/bin/{about.name}", 0o755, file.read()))

@@ -115,7 +115,8 @@ def _acl(db, mode):
 def _scripts(db, about):
     head = SCRIPT_HEAD.format(name=about.name)
     upgrade = head.replace("export pkgname", "export PKG_UPGRADE=1\nexport pkgname")
-    scripts = {3: head + POST_INSTALL, 4: head + PRE_DEINSTALL, 7: upgrade + POST_INSTALL}
+    install = POST_INSTALL + about.postinst.removeprefix("#!/bin/sh\n")
+    scripts = {3: head + install, 4: head + PRE_DEINSTALL, 7: upgrade + install}
     if about.postrm:
         scripts[5] = about.postrm
     return db.object({slot: db.blob(text) for slot, text in scripts.items()})

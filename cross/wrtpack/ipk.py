@@ -35,6 +35,9 @@ def build(about, arch, files, epoch):
         lines = "".join(f"{path}\n" for path in about.conffiles)
         control.append(tree.File("conffiles", 0o644, lines.encode()))
     control += [tree.File("postinst", 0o755, POSTINST.encode()), tree.File("prerm", 0o755, PRERM.encode())]
+    if about.postinst:
+        # default_postinst runs it.
+        control.append(tree.File("postinst-pkg", 0o755, about.postinst.encode()))
     if about.postrm:
         control.append(tree.File("postrm", 0o755, about.postrm.encode()))
     return _tar_gz(

@@ -3,6 +3,16 @@
 import re
 from dataclasses import dataclass, field
 
+# As luci.mk has it: LuCI forgets its menu, and rpcd learns the new rights.
+LUCI_POSTINST = """#!/bin/sh
+[ -n "${IPKG_INSTROOT}" ] || {
+	rm -f /tmp/luci-indexcache.*
+	rm -rf /tmp/luci-modulecache/
+	/etc/init.d/rpcd reload 2>/dev/null
+}
+exit 0
+"""
+
 
 @dataclass
 class Description:
@@ -18,6 +28,7 @@ class Description:
     depends: list = field(default_factory=list)
     conffiles: list = field(default_factory=list)
     long: str = ""
+    postinst: str = ""
     postrm: str = ""
     luci: bool = False
 
@@ -54,7 +65,10 @@ def read(path):
         section="luci" if luci else need(about.get("SECTION"), "SECTION"),
         depends=_depends(variables.get("LUCI_DEPENDS", "") if luci else about.get("DEPENDS", "")),
         conffiles=blocks.get(f"Package/{name}/conffiles", "").split(),
-        long=" ".join(blocks.get(f"Package/{name}/description", "").split()),
+        long=variables.get("LUCI_DESCRIPTION", "")
+        if luci
+        else " ".join(blocks.get(f"Package/{name}/description", "").split()),
+        postinst=LUCI_POSTINST if luci else "",
         # As make would write it: $$ is $.
         postrm=blocks.get(f"Package/{name}/postrm", "").replace("$$", "$"),
         luci=luci,

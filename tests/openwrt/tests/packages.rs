@@ -191,10 +191,69 @@ fn feeds_index_what_they_hold() {
     let index = apk::Database::read(&read(&folder, "25.12", "packages.adb"));
     assert_eq!(index.schema, "indx");
     let package = read(&folder, "25.12", &format!("wanbond-{}.apk", version()));
-    let [listed] = &index.packages()[..] else { panic!("one package") };
-    assert_eq!(listed["name"], "wanbond");
+    let packages = index.packages();
+    let listed = packages.iter().find(|listed| listed["name"] == "wanbond").expect("it is listed");
     assert_eq!(listed["file-size"], package.len().to_string());
     assert_eq!(listed["hashes"], apk::hex(&apk::sha256(&apk::first_block(&package))));
+}
+
+/// Where LuCI has the application's pages, and rpcd and LuCI what they must know of them.
+const PAGES: [&str; 5] = [
+    "www/luci-static/resources/view/wanbond/status.js",
+    "www/luci-static/resources/view/status/include/25_wanbond.js",
+    "www/luci-static/resources/wanbond/style.css",
+    "usr/share/luci/menu.d/luci-app-wanbond.json",
+    "usr/share/rpcd/acl.d/luci-app-wanbond.json",
+];
+
+/// What LuCI's packages must hold, whatever their format.
+fn check_pages(files: &Files) {
+    for path in PAGES {
+        let (mode, content) = files.get(path).unwrap_or_else(|| panic!("{path} is missing"));
+        assert_eq!(*mode, 0o644, "{path}");
+        assert!(!content.is_empty(), "{path}");
+    }
+    let json = |path: &str| serde_json::from_slice::<serde_json::Value>(&files[path].1).unwrap();
+    // Every page of the menu is there, under a right that is granted.
+    let rights = json(PAGES[4]);
+    for (path, entry) in json(PAGES[3]).as_object().unwrap() {
+        for group in entry["depends"]["acl"].as_array().unwrap() {
+            assert!(rights.get(group.as_str().unwrap()).is_some(), "{path}: {group}");
+        }
+        if entry["action"]["type"] == "view" {
+            let view = entry["action"]["path"].as_str().unwrap();
+            assert!(files.contains_key(&format!("www/luci-static/resources/view/{view}.js")));
+        }
+    }
+}
+
+#[test]
+fn pages_for_luci_are_packages_for_all_architectures() {
+    let folder = packed();
+    let outer = untar(&read(&folder, "24.10", &format!("luci-app-wanbond_{}_all.ipk", version())));
+    check_pages(&untar(&outer["data.tar.gz"].1));
+    let control = untar(&outer["control.tar.gz"].1);
+    let text = String::from_utf8(control["control"].1.clone()).unwrap();
+    for line in
+        ["Package: luci-app-wanbond", "Depends: libc, luci-base, wanbond", "Architecture: all"]
+    {
+        assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
+    }
+    // Else the pages are there and may do nothing until the next start.
+    let after = String::from_utf8(control["postinst-pkg"].1.clone()).unwrap();
+    assert!(after.contains("/etc/init.d/rpcd reload"), "{after}");
+    parses(after.as_bytes());
+
+    let package = read(&folder, "25.12", &format!("luci-app-wanbond-{}.apk", version()));
+    let package = apk::Database::read(&package);
+    check_pages(&package.files());
+    assert_eq!(package.info()["arch"], "noarch");
+    assert_eq!(package.depends(), ["libc", "luci-base", "wanbond"]);
+    for script in package.scripts().values() {
+        parses(script.as_bytes());
+    }
+    let after = package.scripts().values().filter(|s| s.contains("rpcd reload")).count();
+    assert_eq!(after, 2, "after install and upgrade");
 }
 
 #[test]
