@@ -148,8 +148,11 @@ impl Core {
                             }
                         }
                     }
-                    // Setting the timer anew also clears it.
-                    TIMER => self.armed = None,
+                    // A timer that is not read stays ready for ever, if it is not set anew.
+                    TIMER => {
+                        let _ = self.timer.wait();
+                        self.armed = None;
+                    }
                     token => self.read(token),
                 }
             }
