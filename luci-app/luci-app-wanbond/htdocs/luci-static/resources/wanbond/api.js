@@ -15,10 +15,12 @@ class Failure extends Error {
 	 * kind: `daemon` it is not running, `newer` it is too old for this, `denied` this login may not,
 	 * `network` the router does not answer, `refused` the daemon said no (the message is its sentence).
 	 */
-	constructor(kind, message) {
+	constructor(kind, message, code) {
 		super(message);
 		this.name = 'WanbondFailure';
 		this.kind = kind;
+		/* The daemon's word for it, where it gave one. */
+		this.code = code;
 	}
 }
 
@@ -66,7 +68,7 @@ function checked(reply) {
 		throw new Failure('network', _('The router gave an answer that makes no sense.'));
 
 	if (isErrorDocument(reply))
-		throw new Failure('refused', reply.message);
+		throw new Failure('refused', reply.message, reply.code);
 
 	return reply;
 }

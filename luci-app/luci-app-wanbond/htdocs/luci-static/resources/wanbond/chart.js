@@ -20,14 +20,13 @@ const HEIGHT = LOSS_END + AXIS;
 /* Kinds of events that are marked. */
 const MARKED = [ 'wan_state', 'server_state', 'reloaded', 'started' ];
 
-/* A horizontal line with what it stands for. */
+/* A horizontal line, which lies below everything, and what it stands for, which lies above. */
 function rule() {
 	const line = nodes.svg('path', { 'class': 'wb-rule' });
 	const text = nodes.svg('text', { 'class': 'wb-tick' });
-	const node = nodes.svg('g', {}, [ line, text ]);
 
 	return {
-		node,
+		line, text,
 		update(width, y, label) {
 			nodes.attr(line, 'd', `M0 ${y.toFixed(1)}H${width}`);
 			nodes.attr(text, 'x', width - 2);
@@ -90,8 +89,9 @@ class Chart {
 			'class': 'wb-chart', height: HEIGHT, tabindex: 0, role: 'img',
 			'aria-label': _('Throughput, round trip and loss of each link. Arrow keys move through time.')
 		}, [
-			...Object.values(this.rules).map(made => made.node),
+			...Object.values(this.rules).map(made => made.line),
 			this.down, this.up, this.rtt, this.loss, this.marks, this.times,
+			...Object.values(this.rules).map(made => made.text),
 			title(PAD - 3, '↓ ' + _('Download')), title(ZERO + UP - 4, '↑ ' + _('Upload')),
 			title(RTT_TOP - 4, _('Round trip')), title(LOSS_TOP - 4, _('Loss')),
 			this.cursor
@@ -215,12 +215,13 @@ class Chart {
 		};
 		const ticks = graph.timeTicks(date(now - span), date(now), Math.max(2, this.width / 90), say);
 
-		nodes.keyed(this.times, ticks, tick => tick.at, tick => ({
-			node: nodes.svg('text', { 'class': 'wb-time', y: HEIGHT - 5 }, [ tick.text ])
+		nodes.keyed(this.times, ticks, tick => tick.at, () => ({
+			node: nodes.svg('text', { 'class': 'wb-time', y: HEIGHT - 5 })
 		}), ({ node }, tick) => {
 			const x = this.x((tick.at - start) / 1000);
 
 			nodes.attr(node, 'x', x.toFixed(1));
+			nodes.text(node, tick.text);
 			/* Half a label at the edge can't be read. */
 			nodes.show(node, x > 18 && x < this.width - 18);
 		});
@@ -268,14 +269,14 @@ class Chart {
 		if (this.at != null)
 			nodes.attr(this.cursor, 'd', `M${this.xs[row].toFixed(1)} ${PAD - 4}V${LOSS_END}`);
 
-		this.legend.update(this.at == null ? _('Now') : this.moment(row), this.what.wans.map((name, index) => ({
+		this.legend.update(this.at == null && this.what.series.step == 1 ? _('Now') : this.moment(row), this.what.wans.map((name, index) => ({
 			name, index,
 			rx: this.rx[index][row], tx: this.tx[index][row], rtt: this.rtts[index][row], loss: this.losses[index][row]
 		})));
 	}
 
 	moment(row) {
-		return format.clock(this.what.start + this.t[row] * 1000);
+		return this.t[row] == null ? _('Now') : format.clock(this.what.start + this.t[row] * 1000);
 	}
 
 	/* What the cursor stands on, in words. */

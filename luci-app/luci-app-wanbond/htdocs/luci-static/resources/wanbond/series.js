@@ -30,22 +30,21 @@ class Series {
 			return;
 
 		const step = this.step = known[0].step_s;
-		const until = Math.max(...known.map(history => history.until_s));
-		const rows = Math.max(...known.map(history => history.rx_bps.length + Math.round((until - history.until_s) / step)));
+		/* What one has seen and another not yet comes with the next status. */
+		const until = Math.min(...known.map(history => history.until_s));
+		const beyond = history => Math.round((history.until_s - until) / step);
+		const rows = Math.max(0, ...known.map(history => history.rx_bps.length - beyond(history)));
 
 		for (let row = 0; row < rows; row++)
 			this.t.push(until - (rows - 1 - row) * step);
 
 		for (const history of known) {
-			const late = Math.round((until - history.until_s) / step);
 			const columns = this.wans[history.name] = {};
 
 			for (const name of COLUMNS) {
-				const had = history[name] ?? [];
-				const column = columns[name] = new Array(rows).fill(null);
+				const had = (history[name] ?? []).slice(0, history.rx_bps.length - beyond(history));
 
-				for (let i = 0; i < had.length; i++)
-					column[rows - late - had.length + i] = had[i];
+				columns[name] = new Array(rows - had.length).fill(null).concat(had);
 			}
 		}
 

@@ -3,6 +3,7 @@
 'require ui';
 'require wanbond.api as api';
 'require wanbond.nodes as nodes';
+'require wanbond.palette as palette';
 
 /*
  * What takes a while: the daemon runs one task at a time and is asked how far it is.
@@ -77,7 +78,7 @@ return baseclass.extend({
 	 * explain (paragraphs), go (the button's text), start(), show(result) → nodes.
 	 */
 	dialog(what) {
-		const body = E('div', { 'class': 'wb-dialog' }, what.explain.map(text => E('p', {}, [ text ])));
+		const body = E('div', { 'class': 'wb wb-dialog' }, what.explain.map(text => E('p', {}, [ text ])));
 		const go = E('button', { 'class': 'btn cbi-button cbi-button-action important', 'type': 'button' }, [ what.go ]);
 		const close = E('button', { 'class': 'btn cbi-button', 'type': 'button' }, [ _('Cancel') ]);
 		let open = true;
@@ -92,7 +93,9 @@ return baseclass.extend({
 		go.addEventListener('click', () => {
 			const progress = meter();
 
-			go.disabled = true;
+			/* Keys go on working where the button was. */
+			close.focus();
+			go.remove();
 			show(progress.node);
 			progress.update({});
 
@@ -102,12 +105,12 @@ return baseclass.extend({
 			}, error => {
 				show(E('p', { 'class': 'alert-message error', 'role': 'alert' }, [ error.message ]));
 			}).then(() => {
-				go.remove();
 				nodes.text(close, _('Close'));
 				close.focus();
 			});
 		});
 
+		palette.dress(body);
 		ui.showModal(what.title, [ body, E('div', { 'class': 'right' }, [ close, ' ', go ]) ]);
 		go.focus();
 	}

@@ -188,6 +188,8 @@ return view.extend({
 	check(code, found, wanted, usable, doubtful) {
 		const progress = tasks.meter();
 
+		const again = button(_('Check again'), '', () => this.check(code, found, wanted, usable, doubtful));
+
 		progress.update({ step: _('Looking for the server over each link …') });
 		found.replaceChildren(progress.node);
 
@@ -206,8 +208,10 @@ return view.extend({
 			);
 			usable();
 
-			if (!report.reached)
+			if (!report.reached) {
+				found.append(again);
 				doubtful();
+			}
 		}, error => {
 			if (!wanted())
 				return;
@@ -218,8 +222,10 @@ return view.extend({
 				? finding('warn', _('The code could not be checked.'), _('%s It is checked when the connection is made.').format(error.message))
 				: finding('bad', _('The check failed.'), error.message));
 
-			/* What the daemon says of the code itself can't be gone past. */
-			if (error.kind != 'refused') {
+			found.append(again);
+
+			/* A code that is wrong in itself can't be gone past; a check that did not come about can. */
+			if (error.kind != 'refused' || error.code == 'busy') {
 				usable();
 				doubtful();
 			}

@@ -104,7 +104,9 @@ return view.extend({
 		palette.dress(this.root);
 		nodes.show(this.stale, false);
 		this.root.classList.remove('wb-stale');
-		this.panel.show(nothing ? state : null, nothing ? { title, detail } : null);
+		this.panel.show(nothing ? state : null, status.problem
+			? { title: _('The configuration has a mistake.'), detail: status.problem }
+			: { title, detail });
 		nodes.show(this.content, !nothing);
 
 		if (nothing)
@@ -169,6 +171,6 @@ return view.extend({
 		this.loadedAt = null;
 		nodes.show(this.stale, false);
 		nodes.show(this.content, false);
-		this.panel.show(error.kind);
+		this.panel.show(error.kind, error.kind == 'refused' ? { title: error.message, detail: '' } : null);
 	}
 });
