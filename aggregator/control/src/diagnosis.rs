@@ -79,12 +79,20 @@ impl Report {
 #[must_use]
 pub fn diagnose(status: &Status, beside: &Surroundings) -> Diagnosis {
     let mut report = Report(Vec::new());
-    if !status.enabled {
+    if !status.problem.is_empty() {
+        report.warn(
+            "router",
+            format!("its configuration is wrong and not in use: {}", status.problem),
+            "correct it and reload; 'wanbond check' explains what the file means",
+        );
+    } else if !status.enabled {
         report.warn(
             "router",
             "wanbond is switched off by its configuration",
             "set option enabled '1' in the globals section and reload",
         );
+    }
+    if !status.enabled {
         return Diagnosis { findings: report.0 };
     }
     server(&mut report, status);
@@ -350,8 +358,12 @@ mod tests {
     #[test]
     fn each_trouble_is_named_with_what_to_do() {
         type Change = fn(&mut Status);
-        let cases: [(Change, &str); 11] = [
+        let cases: [(Change, &str); 12] = [
             (|s| s.enabled = false, "router: wanbond is switched off"),
+            (
+                |s| s.problem = "wanbond:3: what".into(),
+                "router: its configuration is wrong and not in use: wanbond:3",
+            ),
             (|s| s.server = None, "server: no server is configured"),
             (
                 |s| s.server.as_mut().unwrap().state = ServerState::Unreachable,

@@ -12,6 +12,7 @@
 //! - [`diagnosis`]: what is wrong or slow, and what to do.
 //! - [`metrics`]: the statuses as Prometheus text.
 //! - [`event`]: what happened, numbered, and the bounded log that keeps it.
+//! - [`task`]: long jobs, and their reports: [`pairing`].
 //! - [`request`]: what is asked over the local control socket, and the answers.
 //!
 //! # How the documents grow
@@ -31,9 +32,11 @@ pub mod diagnosis;
 pub mod event;
 pub mod history;
 pub mod metrics;
+pub mod pairing;
 pub mod request;
 pub mod server;
 pub mod status;
+pub mod task;
 pub mod units;
 pub mod words;
 
@@ -43,10 +46,11 @@ pub use history::History;
 pub use request::{ErrorReply, Request, Response};
 pub use server::ServerStatus;
 pub use status::Status;
+pub use task::{Task, Work};
 pub use units::Bytes;
 pub use words::{
     Carrier, ErrorCode, EventKind, Level, LogLevel, MptcpState, PathState, Role, ServerState,
-    TcpMode, UnknownWord, WanState, WhenServerDown,
+    TaskState, TcpMode, UnknownWord, WanState, WhenServerDown,
 };
 
 /// The name of the router's control socket in the abstract namespace (shown as `@wanbond`).

@@ -2,8 +2,10 @@
 //!
 //! One request is one line of JSON, `{"method":"wan","name":"lte","action":"role","role":"off"}`,
 //! answered by one line, `{"done":{…}}` or `{"error":{…}}`; only `watch` is answered by many,
-//! until the asker hangs up. Several requests may follow each other on one connection. Arguments
-//! that a method doesn't know are ignored.
+//! until the asker hangs up. Several requests may follow each other on one connection; a task that was
+//! begun over it ends with it. Arguments that a method doesn't know are ignored.
+
+use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use crate::event::Event;
 use crate::history::History;
 use crate::server::ServerStatus;
 use crate::status::Status;
+use crate::task::Task;
 use crate::words::{ErrorCode, Role};
 
 /// The longest request line, in bytes, its newline included. Longer ones are refused unread.
@@ -57,6 +60,32 @@ pub enum Request {
     },
     /// What is wrong or slow, and what to do. Answer: [`Response::Diagnosis`].
     Diagnose,
+    /// Begins a task: looks whether a pairing code works, and over which WANs. Nothing is written or
+    /// changed. Answer: [`Response::Task`].
+    Pairing {
+        /// What `wanbond-server router add` printed.
+        code: Secret,
+    },
+    /// How a task stands. Answer: [`Response::Task`].
+    Task {
+        /// Its number; the last one's without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<u32>,
+        /// End it, if it still runs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cancel: bool,
+    },
+}
+
+/// A text that logs and debugging don't show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// What is done to a WAN.
@@ -90,6 +119,8 @@ pub enum Response {
     History(Box<History>),
     /// What was found.
     Diagnosis(Diagnosis),
+    /// A task.
+    Task(Box<Task>),
     /// It is not done, and why.
     Error(ErrorReply),
 }
@@ -188,6 +219,15 @@ mod tests {
                 r#"{"method":"wan","name":"lte","action":"role","role":"backup"}"#,
             ),
             (Request::Diagnose, r#"{"method":"diagnose"}"#),
+            (
+                Request::Pairing { code: Secret("wanbond1:x".into()) },
+                r#"{"method":"pairing","code":"wanbond1:x"}"#,
+            ),
+            (Request::Task { id: None, cancel: false }, r#"{"method":"task"}"#),
+            (
+                Request::Task { id: Some(3), cancel: true },
+                r#"{"method":"task","id":3,"cancel":true}"#,
+            ),
             (Request::Reload, r#"{"method":"reload"}"#),
             (Request::Events { since: 7 }, r#"{"method":"events","since":7}"#),
             (
@@ -198,6 +238,8 @@ mod tests {
             assert_eq!(to_line(&request).unwrap(), format!("{line}\n"));
             assert_eq!(Request::from_line(line.as_bytes()).as_ref(), Ok(&request));
         }
+        let shown = format!("{:?}", Request::Pairing { code: Secret("wanbond1:x".into()) });
+        assert!(!shown.contains("wanbond1"), "{shown}");
         // uhttpd adds an argument of its own to every call.
         let line = br#"{"method":"status","ubus_rpc_session":"0123"}"#;
         assert_eq!(Request::from_line(line), Ok(Request::Status));
@@ -206,7 +248,7 @@ mod tests {
     #[test]
     fn wrong_requests_are_told_what_is_wrong() {
         for (line, part) in [
-            (&br#"{"method":"drill"}"#[..], "unknown variant `drill`"),
+            (&br#"{"method":"explode"}"#[..], "unknown variant `explode`"),
             (
                 br#"{"method":"wan","name":"lte","action":"role","role":"main"}"#,
                 "'main' is not a role",

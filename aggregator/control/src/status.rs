@@ -22,6 +22,9 @@ pub struct Status {
     pub kernel: String,
     /// Whether wanbond is switched on in its configuration.
     pub enabled: bool,
+    /// What is wrong with the configuration file, each thing in a line; what was right before is
+    /// used meanwhile, or nothing is touched. Empty while all is well.
+    pub problem: String,
     /// How the LAN's TCP goes, as configured.
     pub tcp: TcpMode,
     /// What happens while the server is down, as configured.

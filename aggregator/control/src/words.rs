@@ -340,12 +340,29 @@ words! {
 }
 
 words! {
+    /// How a long job stands.
+    TaskState, "a task's state", default Unknown {
+        /// It is at it.
+        Running = "running",
+        /// It is over, and has a report.
+        Done = "done",
+        /// It came to nothing, or was cancelled.
+        Failed = "failed",
+    }
+    else Unknown
+}
+
+words! {
     /// Why a request was not carried out.
     ErrorCode, "an error code", default Unknown {
         /// Not a request, or one this version does not know.
         BadRequest = "bad_request",
         /// There is no WAN of that name.
         UnknownWan = "unknown_wan",
+        /// There is no task of that number, or not any more.
+        UnknownTask = "unknown_task",
+        /// Another task is running.
+        Busy = "busy",
         /// The asker may not do that.
         NotAllowed = "not_allowed",
         /// The configuration file is wrong; the message says where.

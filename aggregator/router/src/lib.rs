@@ -11,6 +11,8 @@
 //!
 //! On OpenWrt, [`netifd`] tells where the networks are, over [`ubus`], which also serves others.
 //!
+//! [`task`] runs what takes long and is asked for: checks, tests, drills.
+//!
 //! [`config`] reads `/etc/config/wanbond`, [`cli`] is the command line, [`shared`] what the tasks
 //! share.
 
@@ -24,5 +26,6 @@ mod lanes;
 mod link;
 mod netifd;
 mod shared;
+mod task;
 pub mod ubus;
 mod wan;

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             // The configuration is read again by the daemon, which reports what is wrong with it.
             let configured = config::load(&cli.config).map(|l| l.config.globals.log_level);
             start_log(args.log.or(configured.ok()).unwrap_or_default());
-            let run = daemon::run(cli.config.clone(), args.ubus.clone());
+            let run = daemon::run(cli.config.clone(), args.ubus.clone(), args.wait);
             runtime().and_then(|runtime| runtime.block_on(run))
         }
         Command::Cleanup => {

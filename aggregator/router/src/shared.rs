@@ -21,6 +21,7 @@ use wanbond_relay::tunnel::TunnelDriver;
 use wanbond_relay::udp::UdpEnd;
 use wanbond_relay::{BufferPool, Clock, Traffic};
 
+use crate::daemon::Lasting;
 use crate::lanes::LanePool;
 use crate::link::{LinkHint, ServerAddresses, Sessions};
 use crate::wan::duty::Duty;
@@ -156,6 +157,8 @@ pub(crate) struct Shared {
     pub(crate) tcp: TcpMode,
     /// The server is gone, and the LAN's new connections go out around it.
     pub(crate) direct: watch::Sender<bool>,
+    /// What outlives this run.
+    pub(crate) lasting: Arc<Lasting>,
     tunnel: RwLock<Option<Arc<TunnelDriver>>>,
     standing: watch::Sender<ServerStanding>,
     events: Mutex<EventLog>,
@@ -175,6 +178,7 @@ pub(crate) struct SharedParts {
     pub(crate) mptcp: bool,
     pub(crate) server_name: String,
     pub(crate) tcp: TcpMode,
+    pub(crate) lasting: Arc<Lasting>,
 }
 
 impl Shared {
@@ -200,6 +204,7 @@ impl Shared {
             server_name: parts.server_name,
             tcp: parts.tcp,
             direct: watch::Sender::new(false),
+            lasting: parts.lasting,
             tunnel: RwLock::default(),
             standing: watch::Sender::new(ServerStanding {
                 state: ServerState::Connecting,

@@ -54,18 +54,22 @@ fn a_right_configuration_is_started() {
     assert!(done.status.success());
     assert_eq!(calls, "check\n");
     let said = said(&done);
-    for line in ["/wanbond run", "set file /etc/config/wanbond", "set reload_signal HUP", "close"] {
+    for line in
+        ["/wanbond run --wait", "set file /etc/config/wanbond", "set reload_signal HUP", "close"]
+    {
         assert!(said.contains(line), "{line} in\n{said}");
     }
 }
 
 #[test]
-fn a_wrong_one_is_told_and_changes_nothing() {
-    for (function, running) in [("start_service", ""), ("reload_service", "1")] {
-        let (done, _) = init(function, false, running);
-        assert!(!done.status.success(), "{function}");
-        assert_eq!(said(&done), "log line 3: wrong\n", "{function}");
-    }
+fn a_wrong_one_is_told_and_waited_for_and_keeps_out_of_a_running_daemon() {
+    let (done, _) = init("start_service", false, "");
+    assert!(done.status.success());
+    let text = said(&done);
+    assert!(text.starts_with("log line 3: wrong\nopen\n") && text.contains("run --wait"), "{text}");
+    let (done, _) = init("reload_service", false, "1");
+    assert!(!done.status.success());
+    assert_eq!(said(&done), "log line 3: wrong\n");
 }
 
 #[test]

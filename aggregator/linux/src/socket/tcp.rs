@@ -26,16 +26,14 @@ pub struct ConnectOptions {
     pub notsent_lowat: Option<u32>,
     /// Firewall mark. MPTCP copies it to every subflow, so it can't choose a WAN.
     pub mark: Option<u32>,
-    /// Device to bind to, for plain TCP only: MPTCP would copy it to every subflow, and all of
-    /// them would end on one WAN.
+    /// Device to bind to. MPTCP copies it to every subflow: none will use another WAN.
     pub device: Option<String>,
 }
 
 /// Opens a connection, with Nagle's algorithm off.
 ///
 /// # Errors
-/// `InvalidInput` when `source` is of another family than `remote`, or a device was given with
-/// MPTCP; else what the kernel says. It has no time-out but the kernel's own: wrap it in one.
+/// `InvalidInput` when `source` is of another family than `remote`; else what the kernel says. It has no time-out but the kernel's own: wrap it in one.
 pub async fn connect(remote: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
     let socket = new_socket(Domain::for_address(remote), options.mptcp)?;
     best_effort("TCP_NODELAY", socket.set_tcp_nodelay(true));
@@ -44,9 +42,6 @@ pub async fn connect(remote: SocketAddr, options: &ConnectOptions) -> io::Result
         socket.set_mark(mark)?;
     }
     if let Some(device) = &options.device {
-        if options.mptcp {
-            return Err(invalid("an MPTCP connection can't be bound to a device"));
-        }
         socket.bind_device(Some(device.as_bytes()))?;
     }
     if let Some(source) = options.source {

@@ -8,6 +8,7 @@
 //! 2 it could not be tried (an unreadable file, a wrong command line).
 
 mod client;
+mod task;
 mod view;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -21,6 +22,7 @@ use wanbond_control::{LogLevel, ROUTER_SOCKET, Role, metrics};
 use crate::config::{self, LoadError};
 
 pub use client::{Client, ClientError};
+pub use task::PairingArgs;
 pub use view::{Look, render, render_diagnosis};
 
 /// Milliseconds between two documents of `status --watch`.
@@ -59,6 +61,10 @@ pub struct RunArgs {
     /// Where OpenWrt's ubusd listens, if there is one
     #[arg(long, value_name = "SOCKET", default_value = crate::ubus::SOCKET)]
     pub ubus: PathBuf,
+    /// Where the configuration is wrong or missing, touch nothing and wait for SIGHUP, instead of
+    /// ending; requests are answered meanwhile
+    #[arg(long)]
+    pub wait: bool,
 }
 
 /// A command that is carried out by [`run_client_command`].
@@ -72,6 +78,8 @@ pub enum ClientCommand {
     Diagnose(DiagnoseArgs),
     /// Show what a WAN did of late, as JSON: rates, round trips and losses, ready for a graph
     History(HistoryArgs),
+    /// Check a pairing code: is the server reached, over which WANs, and what passes there; changes nothing
+    Pairing(PairingArgs),
     /// Take a WAN in or out of use, or give it another role, until the daemon is restarted
     Wan(WanArgs),
 }
@@ -151,6 +159,7 @@ pub fn run_client_command(config: &Path, command: &ClientCommand) -> ExitCode {
         ClientCommand::Status(args) => status(args, &mut out),
         ClientCommand::Diagnose(args) => diagnose(args, &mut out),
         ClientCommand::History(args) => history(args, &mut out),
+        ClientCommand::Pairing(args) => task::pairing(args, &mut out),
         ClientCommand::Wan(args) => wan(args, &mut out),
     };
     match done {

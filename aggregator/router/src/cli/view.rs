@@ -70,7 +70,13 @@ pub fn render(status: &Status, look: Look) -> String {
         clean(&status.kernel),
         mptcp(status)
     );
-    if !status.enabled {
+    if !status.problem.is_empty() {
+        let text = "The configuration is wrong and not in use:";
+        let _ = writeln!(out, "{}", look.paint(Tint::Bad, text));
+        for line in status.problem.lines() {
+            wrap(&mut out, "  ", &clean(line));
+        }
+    } else if !status.enabled {
         let text = "Switched off: option enabled '0' in the configuration.";
         let _ = writeln!(out, "{}", look.paint(Tint::Poor, text));
     }
@@ -325,13 +331,13 @@ fn shorten(text: &str, width: usize) -> String {
 }
 
 /// Text that can't steer the terminal, whoever wrote it.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Appends `head` and `text` in lines of at most 80 columns, all but the first indented by the
 /// width of `head`. No line is broken at a no-break space.
-fn wrap(out: &mut String, head: &str, text: &str) {
+pub(super) fn wrap(out: &mut String, head: &str, text: &str) {
     let indent = " ".repeat(head.chars().count());
     let mut line = head.to_owned();
     let mut fresh = true;

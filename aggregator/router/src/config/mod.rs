@@ -63,6 +63,15 @@ pub struct Config {
     pub wans: Vec<Wan>,
 }
 
+impl Config {
+    /// That of a router that is not set up: switched off, with nothing in it.
+    #[must_use]
+    pub fn idle() -> Self {
+        let globals = Globals { enabled: false, ..Globals::default() };
+        Self { globals, servers: Vec::new(), wans: Vec::new() }
+    }
+}
+
 /// What is said once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Globals {

@@ -1,5 +1,6 @@
 //! The local control socket: one JSON request a line, one JSON answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -12,10 +13,14 @@ use wanbond_control::request::{
     Done, ErrorReply, Events, MAX_REQUEST_LEN, Request, Response, WanAction, to_line,
 };
 use wanbond_control::words::{ErrorCode, Role};
+use wanbond_control::{Task, Work};
 use wanbond_linux::control_socket::peer_is_trusted;
+use wanbond_proto::pairing::PairingCode;
 
 use super::brain::Brain;
 use super::usage;
+use crate::config::Server;
+use crate::task::pairing::Check;
 
 /// Of a WAN's past, unless told otherwise.
 const HISTORY_SECONDS: u32 = 600;
@@ -48,6 +53,16 @@ pub(super) async fn serve(listener: UnixListener, requests: mpsc::Sender<Asked>)
 }
 
 async fn converse(stream: UnixStream, requests: mpsc::Sender<Asked>) {
+    let mut begun = None;
+    answer_all(stream, &requests, &mut begun).await;
+    // Who began it waits for it no longer.
+    if begun.is_some() {
+        ask(&requests, Request::Task { id: begun, cancel: true }).await;
+    }
+}
+
+/// Answers until the asker hangs up; `begun` becomes the number of the last task begun.
+async fn answer_all(stream: UnixStream, requests: &mpsc::Sender<Asked>, begun: &mut Option<u32>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -64,7 +79,11 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<Asked>) {
                     .max(LEAST_WATCH_INTERVAL),
             ),
             Ok(request) => {
-                let answer = ask(&requests, request).await;
+                let is_look = matches!(request, Request::Task { .. });
+                let answer = ask(requests, request).await;
+                if let (Response::Task(task), false) = (&answer, is_look) {
+                    *begun = Some(task.id);
+                }
                 if send(&mut writer, &answer).await.is_err() {
                     return;
                 }
@@ -77,7 +96,7 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<Asked>) {
         };
         if let Some(interval) = interval {
             loop {
-                let answer = ask(&requests, Request::Status).await;
+                let answer = ask(requests, Request::Status).await;
                 if send(&mut writer, &answer).await.is_err() {
                     return;
                 }
@@ -139,9 +158,31 @@ impl Brain {
                 }
                 Err(error) => Response::Error(error),
             },
+            Request::Pairing { code } => task(self.begin_pairing(&code.0)),
+            Request::Task { id, cancel } => task(self.shared.lasting.tasks.show(id, cancel)),
         };
         // Whoever asked may have gone.
         let _ = asked.answer.send(response);
+    }
+
+    fn begin_pairing(&mut self, code: &str) -> Result<Task, ErrorReply> {
+        let shared = &self.shared;
+        let parsed = code.parse::<PairingCode>();
+        let is_same = |server: &&Server| parsed.as_ref().is_ok_and(|code| *code == server.code);
+        let configured = self.config.servers.iter().find(is_same).map(|s| s.name.clone());
+        let check = parsed.map(|code| Check {
+            code,
+            candidates: self.candidates(),
+            configured,
+            suites: shared.suites.clone(),
+            instance: shared.instance,
+            clock: shared.clock,
+            pool: Arc::clone(&shared.pool),
+            mptcp: shared.mptcp,
+        });
+        shared.lasting.tasks.begin(Work::Pairing(None), |progress| async move {
+            check.map_err(|error| error.to_string())?.run(progress).await
+        })
     }
 
     fn surroundings_now(&mut self) -> Surroundings {
@@ -178,6 +219,10 @@ impl Brain {
         self.set_role(place, role);
         done(&format!("WAN {name}: {role}"))
     }
+}
+
+fn task(answer: Result<Task, ErrorReply>) -> Response {
+    answer.map_or_else(Response::Error, |task| Response::Task(Box::new(task)))
 }
 
 fn done(message: &str) -> Response {

@@ -8,8 +8,10 @@
 
 mod act;
 mod brain;
+mod candidates;
 mod control;
 mod kernel;
+mod lasting;
 mod processor;
 mod status;
 mod surroundings;
@@ -43,7 +45,9 @@ use crate::ubus::Ubus;
 use crate::{flow, lanes, link};
 use brain::Brain;
 pub(crate) use brain::TCP_TRY_AFTER;
+pub(crate) use candidates::Candidate;
 pub(crate) use control::{Asked, ask};
+pub(crate) use lasting::Lasting;
 use surroundings::Surroundings;
 use usage::Usage;
 
@@ -52,12 +56,13 @@ use usage::Usage;
 const BACKLOG: i32 = 1024;
 
 /// Reads the configuration and runs until SIGTERM or SIGINT. SIGHUP reads it again. `ubus` is where
-/// ubusd listens, if there is one.
+/// ubusd listens, if there is one. With `wait`, a configuration that is wrong or missing is waited for:
+/// until then nothing is touched, and requests are answered.
 ///
 /// # Errors
 /// The configuration is wrong, another daemon runs here, or the kernel lacks what can't be done
 /// without.
-pub async fn run(path: PathBuf, ubus: PathBuf) -> Result<()> {
+pub async fn run(path: PathBuf, ubus: PathBuf, wait: bool) -> Result<()> {
     let control = match control_socket::bind(ROUTER_SOCKET) {
         Ok(listener) => listener,
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -79,11 +84,21 @@ pub async fn run(path: PathBuf, ubus: PathBuf) -> Result<()> {
     let _control =
         AbortOnDrop(tokio::spawn(control::serve(control, requests.clone())).abort_handle());
 
-    let mut config = load(&path)?;
+    let lasting = Arc::new(Lasting::default());
+    let mut config = match load(&path) {
+        Ok(config) => config,
+        Err(problem) if wait => {
+            error!(%problem, "the configuration is waited for");
+            lasting.set_problem(problem.to_string());
+            Config::idle()
+        }
+        Err(problem) => return Err(problem.into()),
+    };
     let result = loop {
         let (reload, reloads) = mpsc::channel::<Config>(1);
         let usage = usage::path_for(&path);
-        let outside = Outside { ubus: &ubus, usage: &usage, requests: &requests };
+        let outside =
+            Outside { ubus: &ubus, usage: &usage, requests: &requests, lasting: &lasting };
         let run = run_with(config.clone(), &journal, reloads, &mut asked, outside);
         tokio::pin!(run);
         let ended = loop {
@@ -94,20 +109,23 @@ pub async fn run(path: PathBuf, ubus: PathBuf) -> Result<()> {
                 _ = hangup.recv() => match load(&path) {
                     Ok(new) if needs_restart(&config, &new) => {
                         info!("configuration changed, starting anew with it");
+                        lasting.set_problem(String::new());
                         config = new;
                         break Some(Ok(()));
                     }
                     Ok(new) => {
+                        lasting.set_problem(String::new());
                         config = new.clone();
                         let _ = reload.send(new).await;
                     }
-                    Err(problem) => error!(
-                        problem = format!("{problem:#}"),
-                        "the new configuration is wrong, the old one stays"
-                    ),
+                    Err(problem) => {
+                        error!(%problem, "the new configuration is wrong, the old one stays");
+                        lasting.set_problem(problem.to_string());
+                    }
                 },
             }
         };
+        lasting.tasks.cancel(None, "the daemon ended, or started anew with another configuration");
         match ended {
             None => break Ok(()),
             Some(Err(problem)) => break Err(problem),
@@ -132,7 +150,7 @@ fn needs_restart(old: &Config, new: &Config) -> bool {
         || old.servers != new.servers
 }
 
-fn load(path: &Path) -> Result<Config> {
+fn load(path: &Path) -> Result<Config, config::LoadError> {
     let loaded = config::load(path)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
@@ -149,6 +167,8 @@ struct Outside<'a> {
     usage: &'a Path,
     /// What they ask.
     requests: &'a mpsc::Sender<Asked>,
+    /// What outlives the run.
+    lasting: &'a Arc<Lasting>,
 }
 
 /// Runs with this configuration until it fails; reloads that need no restart come in.
@@ -177,6 +197,7 @@ async fn run_with(
         mptcp,
         server_name: server.as_ref().map(|s| s.name.clone()).unwrap_or_default(),
         tcp: config.globals.tcp,
+        lasting: Arc::clone(outside.lasting),
     });
     shared.log(Event::new(0.0, EventKind::Started, "wanbond started"));
     let mut tasks = JoinSet::new();

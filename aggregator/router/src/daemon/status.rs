@@ -38,6 +38,7 @@ impl Brain {
             uptime_s: shared.uptime_s(),
             kernel: kernel(),
             enabled: self.config.globals.enabled,
+            problem: shared.lasting.problem(),
             tcp: self.config.globals.tcp,
             when_server_down: self.config.globals.when_server_down,
             lan: self.lan.clone(),

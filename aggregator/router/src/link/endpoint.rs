@@ -37,7 +37,7 @@ impl ServerAddresses {
 
 /// Looks the endpoints up. Those that don't resolve are left out; the error tells of the last one
 /// if none did.
-async fn resolve(endpoints: &[Endpoint]) -> std::io::Result<ServerAddresses> {
+pub(crate) async fn resolve(endpoints: &[Endpoint]) -> std::io::Result<ServerAddresses> {
     let mut found = Vec::new();
     let mut failure = None;
     for endpoint in endpoints {

@@ -12,7 +12,7 @@ use wanbond_proto::session::{FlowId, Session};
 use wanbond_relay::tunnel::TunnelKeys;
 
 pub(crate) use endpoint::ServerAddresses;
-pub(crate) use endpoint::keep_resolved;
+pub(crate) use endpoint::{keep_resolved, resolve};
 pub(crate) use handshake::{LinkHint, random, run};
 
 /// The router's end of a session, shared by everything that uses it.

@@ -13,6 +13,9 @@ use wanbond_linux::prefix::Family;
 
 use crate::ubus::Value;
 
+/// Protocols of OpenWrt's packages for mobile modems.
+const MOBILE: &[&str] = &["3g", "directip", "mbim", "modemmanager", "ncm", "qmi", "wwan", "xmm"];
+
 /// netifd's interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Interfaces {
@@ -30,6 +33,8 @@ pub(crate) struct Interface {
     up: bool,
     /// What is going on, if it is not up.
     why: String,
+    /// How it gets its addresses, such as `dhcp` or `qmi`.
+    proto: String,
     /// The device that carries IP, such as `pppoe-wan`.
     device: Option<String>,
     /// Its default routes.
@@ -74,6 +79,21 @@ impl Interfaces {
         }
     }
 
+    /// The names of those that are up and have a default route: they lead to the Internet. None where
+    /// there is no netifd.
+    pub(crate) fn uplinks(&self) -> Option<Vec<&str>> {
+        let Self::Known(all) = self else { return None };
+        let leads_out = |interface: &&Interface| interface.up && !interface.routes.is_empty();
+        Some(all.iter().filter(leads_out).map(|interface| interface.name.as_str()).collect())
+    }
+
+    /// Whether `name` is a mobile link, by the protocol its modem speaks.
+    pub(crate) fn is_mobile(&self, name: &str) -> bool {
+        let Self::Known(all) = self else { return false };
+        all.iter()
+            .any(|interface| interface.name == name && MOBILE.contains(&interface.proto.as_str()))
+    }
+
     /// The devices of the networks or devices in `names`. Those of networks that are down are left
     /// out; a name that netifd does not know is a device's.
     pub(crate) fn devices(&self, names: &[String]) -> Vec<String> {
@@ -107,6 +127,7 @@ impl Interface {
         Some(Self {
             name: text("interface")?,
             up: truth("up"),
+            proto: text("proto").unwrap_or_default(),
             why: error.map_or_else(|| why.to_owned(), |error| format!("{why} ({error})")),
             device: text("l3_device").or_else(|| text("device")),
             routes: entry
@@ -149,7 +170,7 @@ mod tests {
             {"target":"0.0.0.0","mask":0,"nexthop":"203.0.113.1","source":"0.0.0.0/0"},
             {"target":"::","mask":0,"nexthop":"::","source":"::/0"},
             {"target":"198.51.100.0","mask":24,"nexthop":"203.0.113.9"}]},
-        {"interface":"lte","up":false,"pending":true,"available":true,"device":"wwan0",
+        {"interface":"lte","up":false,"pending":true,"available":true,"device":"wwan0","proto":"qmi",
          "errors":[{"subsystem":"qmi","code":"NO_NETWORK"}]},
         {"interface":"usb","up":false,"pending":false,"available":false}
     ]}"#;
@@ -174,6 +195,13 @@ mod tests {
         ] {
             assert_eq!(known().place(name).unwrap_err(), why);
         }
+    }
+
+    #[test]
+    fn what_leads_to_the_internet_is_known() {
+        assert_eq!(known().uplinks().unwrap(), ["wan"]);
+        assert_eq!(Interfaces::Unknown.uplinks(), None);
+        assert!(known().is_mobile("lte") && !known().is_mobile("wan"));
     }
 
     #[test]

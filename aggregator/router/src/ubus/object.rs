@@ -28,6 +28,8 @@ const METHODS: &[(&str, &[Argument])] = &[
     ("events", &[("since", BlobMsgType::INT32)]),
     ("reload", &[]),
     ("diagnose", &[]),
+    ("pairing", &[("code", BlobMsgType::STRING)]),
+    ("task", &[("id", BlobMsgType::INT32), ("cancel", BlobMsgType::BOOL)]),
 ];
 
 /// What to register the object with.
@@ -72,7 +74,7 @@ pub(super) fn answer(response: &Response) -> Answer {
     let code = match response {
         Response::Error(error) => match error.code {
             ErrorCode::BadRequest => status::INVALID_ARGUMENT,
-            ErrorCode::UnknownWan => status::NOT_FOUND,
+            ErrorCode::UnknownWan | ErrorCode::UnknownTask => status::NOT_FOUND,
             ErrorCode::NotAllowed => status::PERMISSION_DENIED,
             _ => status::UNKNOWN_ERROR,
         },

@@ -41,7 +41,8 @@ fn run_cli(
         .and_then(std::process::Child::wait_with_output)
         .map_err(|error| fail(error.to_string()))?;
     if !output.status.success() {
-        return Err(fail(String::from_utf8_lossy(&output.stderr).into_owned()));
+        let said = [output.stdout, output.stderr].concat();
+        return Err(fail(String::from_utf8_lossy(&said).into_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

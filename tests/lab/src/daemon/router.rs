@@ -193,7 +193,7 @@ impl<'a> Router<'a> {
         let (config, ubus) = (self.config_path(), self.ubus_path());
         let level = self.state().log_level.clone();
         let process = Process::start(self.ns(), BINARY, &self.log_path(), |command| {
-            command.arg("--config").arg(config).arg("run").arg("--ubus").arg(ubus);
+            command.arg("--config").arg(config).args(["run", "--wait", "--ubus"]).arg(ubus);
             if let Some(level) = level {
                 command.args(["--log", &level]);
             }
