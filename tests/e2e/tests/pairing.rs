@@ -59,7 +59,8 @@ async fn a_code_is_checked_over_every_link_before_anything_is_written() {
     let found = report(&lab, &code);
     let first = wan(&found, "wan1");
     assert!(first.reached && !first.udp && first.tcp, "{first:?}");
-    assert_eq!(first.mptcp, MptcpState::Stripped);
+    // Told to be stripped, or, on a machine so busy that the SYN went twice, not known.
+    assert_ne!(first.mptcp, MptcpState::Working);
     assert!(first.why.contains("UDP to port 65101 does not get through"), "{first:?}");
     let second = wan(&found, "wan2");
     assert!(!second.reached && second.why.starts_with("no answer from"), "{second:?}");
@@ -111,7 +112,7 @@ async fn a_wrong_configuration_is_waited_for() {
     assert!(problem.contains("there is no server") && problem.contains("no WAN"), "{problem}");
     assert!(router.cli(&["diagnose"]).unwrap().contains("there is no server"));
     assert_eq!(router.kernel_changes().unwrap(), Vec::<String>::new());
-    router.pair().err().expect("it is admitted already");
+    router.pair().expect_err("it is admitted already");
     lab.server().remove_router("router1").unwrap();
     router.pair().unwrap();
     router.reload().unwrap();

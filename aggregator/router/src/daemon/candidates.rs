@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wanbond_control::words::Role;
+use wanbond_linux::tunnel;
 
 use super::brain::Brain;
 use crate::config::WanLink;
@@ -63,7 +64,7 @@ impl Brain {
             let Ok(Facts { device, .. }) = &facts else { continue };
             // netifd has an interface for each family on one device; one WAN takes both.
             let known = found.iter().any(|c| c.facts.as_ref().is_ok_and(|f| f.device == *device));
-            if known || lan.contains(device) {
+            if known || device == tunnel::DEVICE || lan.contains(device) {
                 continue;
             }
             let mobile = interfaces.is_mobile(link.name()) || device.starts_with("wwan");
