@@ -1,6 +1,7 @@
 //! What `cross/package.sh` makes, read by other code than that which wrote it.
 
 mod apk;
+mod lmo;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -254,6 +255,31 @@ fn pages_for_luci_are_packages_for_all_architectures() {
     }
     let after = package.scripts().values().filter(|s| s.contains("rpcd reload")).count();
     assert_eq!(after, 2, "after install and upgrade");
+}
+
+#[test]
+fn translations_are_packages_that_luci_reads() {
+    let folder = packed();
+    for (language, word, translated) in [
+        ("de", "Throughput", "Durchsatz"),
+        ("fr", "Throughput", "Débit"),
+        ("de", "7 days", "7 Tage"),
+    ] {
+        let name = format!("luci-i18n-wanbond-{language}");
+        let outer = untar(&read(&folder, "24.10", &format!("{name}_{}_all.ipk", version())));
+        let files = untar(&outer["data.tar.gz"].1);
+        let lmo = &files[&format!("usr/lib/lua/luci/i18n/wanbond.{language}.lmo")].1;
+        assert_eq!(lmo::lookup(lmo, word.as_bytes()).as_deref(), Some(translated));
+        assert_eq!(lmo::lookup(lmo, b"no such message"), None);
+        // Forms for numbers are looked up by their number.
+        let many = lmo::lookup(lmo, b"All is well. %d link works.\x021").unwrap();
+        assert!(many.contains("%d"), "{many}");
+        parses(&[b"#!/bin/sh\n", &files[&format!("etc/uci-defaults/{name}")].1[..]].concat());
+        let package =
+            apk::Database::read(&read(&folder, "25.12", &format!("{name}-{}.apk", version())));
+        assert_eq!(package.info()["arch"], "noarch");
+        assert_eq!(package.depends(), ["libc", "luci-app-wanbond"]);
+    }
 }
 
 #[test]

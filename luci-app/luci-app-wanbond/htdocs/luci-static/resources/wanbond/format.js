@@ -113,10 +113,6 @@ return baseclass.extend({
 		return parts(Math.floor(s / 86400), _('%d d'), Math.floor(s % 86400 / 3600), _('%d h'));
 	},
 
-	ago(seconds) {
-		return seconds < 5 ? _('just now') : _('%s ago').format(this.span(seconds));
-	},
-
 	/* The time of day; with its date when that was not within the last 20 hours. */
 	clock(date, now) {
 		const age = (now ?? Date.now()) - date;
