@@ -11,40 +11,49 @@
 
 const INTERVAL_S = 3;
 
+function show(made, status) {
+	const said = status ? made.say(status) : null;
+	const isState = typeof(said) == 'object' && said != null;
+
+	nodes.show(made.state.node, isState);
+	nodes.text(made.plain, isState ? '' : said ?? '');
+
+	if (isState)
+		made.state.update(said);
+}
+
 return baseclass.extend({
 	/*
-	 * A source of cells: `cell(name)` gives a node, which is kept like `say(status, name)` has it: { text, tone }, or
-	 * a text, or null for nothing known.
+	 * A source, asked once for a whole page. `cell(key, say)` gives a node that is kept like `say(status)` has it:
+	 * { text, tone }, or a text, or null for nothing known; a second one of that key takes the first one's place.
+	 * `watch(told)` hears of each status.
 	 */
-	create(say) {
-		const cells = new Map();
+	create() {
+		const cells = new Map(), watchers = [];
 		let last = null;
 
-		const show = ({ state, plain }, name) => {
-			const said = last ? say(last, name) : null;
-			const isState = typeof(said) == 'object' && said != null;
+		const refresh = () => document.hidden ? Promise.resolve() : api.status().then(status => { last = status; }, () => { last = null; }).then(() => {
+			cells.forEach(made => show(made, last));
 
-			nodes.show(state.node, isState);
-			nodes.text(plain, isState ? '' : said ?? '');
-
-			if (isState)
-				state.update(said);
-		};
-
-		const refresh = () => document.hidden ? Promise.resolve() : api.status().then(status => { last = status; }, () => { last = null; })
-			.then(() => cells.forEach(show));
+			if (last)
+				watchers.forEach(told => told(last));
+		});
 
 		poll.add(refresh, INTERVAL_S);
 		refresh();
 
 		return {
-			cell(name) {
-				const made = { state: card.badge(), plain: E('span') };
+			cell(key, say) {
+				const made = { say, state: card.badge(), plain: E('span') };
 
-				cells.set(name, made);
-				show(made, name);
+				cells.set(key, made);
+				show(made, last);
 
 				return E('span', {}, [ made.state.node, made.plain ]);
+			},
+
+			watch(told) {
+				watchers.push(told);
 			}
 		};
 	}

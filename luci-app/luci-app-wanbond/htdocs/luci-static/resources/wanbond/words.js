@@ -19,10 +19,9 @@ return baseclass.extend({
 
 	/* What a WAN does at the moment. */
 	wanState(wan) {
+		/* Paused, or by its role: the daemon does not tell them apart. */
 		if (wan.state == 'off')
-			return wan.role == 'off'
-				? { text: _('not used'), tone: 'idle' }
-				: { text: _('paused'), tone: 'idle' };
+			return { text: _('paused'), tone: 'idle' };
 
 		if (wan.quota?.exhausted && wan.state == 'up')
 			return { text: _('quota used up'), tone: 'warn' };

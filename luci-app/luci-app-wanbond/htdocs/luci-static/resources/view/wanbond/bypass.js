@@ -4,7 +4,10 @@
 'require rpc';
 'require uci';
 'require wanbond.config as config';
+'require wanbond.format as format';
+'require wanbond.live as live';
 'require wanbond.netifd as netifd';
+'require wanbond.nodes as nodes';
 'require wanbond.settings as settings';
 
 /*
@@ -46,11 +49,25 @@ return view.extend({
 			[ lease.macaddr.toUpperCase(), '%s (%s)'.format(lease.hostname || lease.macaddr, lease.ipaddr) ]));
 
 		s.sortable = true;
+		this.now = live.create();
 		this.columns(s, hosts);
 		this.criteria(s, hosts, networks);
 		this.way(s);
 
-		return settings.render(m);
+		return settings.render(m).then(node => E('div', {}, [ this.trouble(), node ]));
+	},
+
+	/* What keeps the rules from working, said above them. */
+	trouble() {
+		const said = E('p', { 'class': 'alert-message warning', 'role': 'status' });
+
+		nodes.show(said, false);
+		this.now.watch(status => {
+			nodes.show(said, !!status.bypass?.problem);
+			nodes.text(said, status.bypass?.problem ?? '');
+		});
+
+		return E('div', { 'class': 'wb' }, [ said ]);
 	},
 
 	/* What the table shows of a rule, in words. */
@@ -80,6 +97,14 @@ return view.extend({
 
 			return E('span', {}, [ word ?? (to.startsWith('wan:') ? _('over %s').format(to.slice(4)) : '?') ]);
 		};
+
+		o = s.option(form.DummyValue, '_now', _('Now'));
+		o.modalonly = false;
+		o.textvalue = id => this.now.cell(id, status => {
+			const rule = status.bypass?.rules?.find(other => other.name == id);
+
+			return rule ? '%s, %s'.format(rule.now, N_(rule.connections, '%s connection', '%s connections').format(format.count(rule.connections))) : null;
+		});
 	},
 
 	criteria(s, hosts, networks) {

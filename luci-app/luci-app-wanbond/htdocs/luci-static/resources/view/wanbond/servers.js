@@ -31,27 +31,27 @@ return view.extend({
 		const m = new form.Map('wanbond', _('Servers'),
 			_('Where the links are joined. With several, wanbond takes another when one does not answer. To check a pairing code before it is saved, use Setup.'));
 		const s = settings.table(m, 'server', _('Add a server'), name => _('Server %s').format(name));
-		const state = live.create((status, name) => {
+		const now = live.create();
+		/* A cell of what `say(server)` has of a server. */
+		const cell = (what, name, say) => now.cell(`${what} ${name}`, status => {
 			const server = serverOf(status, name);
-			return server ? words.serverState(server.state) : null;
+			return server ? say(server) : null;
 		});
-		const rtt = live.create((status, name) => {
-			const server = serverOf(status, name);
-			return server?.rtt_ms != null ? format.ms(server.rtt_ms) : null;
-		});
-		const use = live.create((status, name) => serverOf(status, name)?.in_use ? { text: _('in use'), tone: 'good' } : null);
-		const why = live.create((status, name) => serverOf(status, name)?.why || null);
 		let o;
 
 		s.sortable = true;
 
 		o = s.option(form.DummyValue, '_state', _('Now'));
 		o.modalonly = false;
-		o.textvalue = id => E('div', {}, [ state.cell(id), ' ', use.cell(id), E('small', {}, [ ' ', why.cell(id) ]) ]);
+		o.textvalue = id => E('div', {}, [
+			cell('state', id, server => words.serverState(server.state)), ' ',
+			cell('use', id, server => server.in_use ? { text: _('in use'), tone: 'good' } : null),
+			E('small', {}, [ ' ', cell('why', id, server => server.why) ])
+		]);
 
 		o = s.option(form.DummyValue, '_rtt', _('Round trip'));
 		o.modalonly = false;
-		o.textvalue = id => rtt.cell(id);
+		o.textvalue = id => cell('rtt', id, server => server.rtt_ms != null ? format.ms(server.rtt_ms) : null);
 
 		o = s.option(form.Value, 'code', _('Pairing code'), _('The server prints it: wanbond-setup add-router NAME. It is a secret.'));
 		o.password = true;

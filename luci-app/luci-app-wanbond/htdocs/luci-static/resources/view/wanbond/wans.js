@@ -33,12 +33,13 @@ return view.extend({
 
 	links(m, networks) {
 		const s = settings.table(m, 'wan', _('Add a link'), name => _('Link %s').format(name));
+		const now = live.create();
 		const wan = (status, name) => (status.wans ?? []).find(other => other.name == name);
-		const state = live.create((status, name) => {
+		const state = name => now.cell('state ' + name, status => {
 			const found = wan(status, name);
 			return found ? words.wanState(found) : null;
 		});
-		const used = live.create((status, name) => {
+		const used = name => now.cell('used ' + name, status => {
 			const quota = wan(status, name)?.quota;
 			return quota ? _('%s of %s used').format(format.bytes(quota.used_bytes), format.bytes(quota.limit_bytes)) : null;
 		});
@@ -69,7 +70,7 @@ return view.extend({
 		o = s.option(form.Value, 'quota', _('Quota a month'), _('In both directions together, such as 50 GB. Once it is used up the link helps in an emergency only. Empty: no limit.'));
 		o.placeholder = _('no limit');
 		o.validate = (id, value) => !value || config.checkQuota(value);
-		o.textvalue = id => E('div', {}, [ uci.get('wanbond', id, 'quota') ?? _('no limit'), ' ', E('small', {}, [ used.cell(id) ]) ]);
+		o.textvalue = id => E('div', {}, [ uci.get('wanbond', id, 'quota') ?? _('no limit'), ' ', E('small', {}, [ used(id) ]) ]);
 
 		o = s.option(form.Value, 'billing_day', _('Billing day'), _('The day of the month on which the quota begins anew.'));
 		o.placeholder = '1';
@@ -82,7 +83,7 @@ return view.extend({
 
 		o = s.option(form.DummyValue, '_state', _('Now'));
 		o.modalonly = false;
-		o.textvalue = id => state.cell(id);
+		o.textvalue = id => state(id);
 	},
 
 	everything(m, networks) {
@@ -106,6 +107,11 @@ return view.extend({
 		o.value('stream', _('streams inside the tunnel'));
 		o.value('packet', _('packets through the tunnel'));
 		o.default = 'auto';
+
+		o = s.option(form.ListValue, 'dns', _('Name servers'), _('How the router\'s own questions to name servers go, which it asks for the whole LAN.'));
+		o.value('bond', _('over the bond'));
+		o.value('direct', _('directly'));
+		o.default = 'bond';
 
 		o = s.option(form.ListValue, 'when_server_down', _('Without a server'), _('What happens while no server can be reached.'));
 		o.value('direct', _('traffic leaves directly over one link, not bonded'));
