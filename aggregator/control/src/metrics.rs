@@ -132,6 +132,8 @@ pub fn router(status: &Status) -> String {
             ("dropped", tunnel.dropped_total),
             ("repaired", tunnel.repaired_total),
             ("duplicated", tunnel.duplicated_total),
+            ("parities", tunnel.parities_total),
+            ("recovered", tunnel.recovered_total),
             ("late", tunnel.late_total),
             ("given_up", tunnel.given_up_total),
         ];

@@ -198,6 +198,10 @@ pub struct TunnelStatus {
     pub repaired_total: u64,
     /// Packets sent over two WANs from the start.
     pub duplicated_total: u64,
+    /// Parities sent, each of which lets the other end make one lost packet of a group.
+    pub parities_total: u64,
+    /// Lost packets that were made of parities.
+    pub recovered_total: u64,
     /// Packets that came more than once.
     pub duplicates_total: u64,
     /// Packets that came too late to be put in order.

@@ -38,12 +38,19 @@ fn main() {
                 trace(&setting, side, &words);
                 continue;
             }
-            report(&label, &setting, side, &has);
+            let seeds = 4..4 + number(&words, "seeds=", 1);
+            report(&label, &setting, side, &has, &seeds);
         }
     }
 }
 
-fn report(label: &str, setting: &Setting, side: Side, has: &dyn Fn(&str) -> bool) {
+fn report(
+    label: &str,
+    setting: &Setting,
+    side: Side,
+    has: &dyn Fn(&str) -> bool,
+    seeds: &std::ops::Range<u64>,
+) {
     let all = has("all");
     for (bulk, what) in [(Bulk::Streams, "streams"), (Bulk::Packets, "packets")] {
         for count in [1, 8] {
@@ -58,7 +65,10 @@ fn report(label: &str, setting: &Setting, side: Side, has: &dyn Fn(&str) -> bool
         }
         if all || has("cut") {
             for link in 0..2 {
-                println!("{label}: cut {link}, {what}: {:?}", show::cut(setting, bulk, side, link));
+                for seed in seeds.clone() {
+                    let figures = show::cut(setting, bulk, side, link, seed);
+                    println!("{label}: cut {link}, {what}: {figures:?}");
+                }
             }
         }
         if all || has("follow") {
@@ -70,6 +80,7 @@ fn report(label: &str, setting: &Setting, side: Side, has: &dyn Fn(&str) -> bool
     }
     if all || has("udp") {
         println!("{label}: udp 80 %: {:?}", show::udp(setting, side, 800));
+        println!("{label}: video, 25 %: {:?}", show::udp(setting, side, 250));
         let call = std::time::Duration::from_millis(20);
         println!("{label}: call: {:?}", show::udp_every(setting, side, 228, call));
     }

@@ -252,8 +252,8 @@ pub struct CutFigures {
 
 /// Cuts link `cut` without a sign at 5 s for 3 s, 50 UDP packets a second and bulk running.
 #[must_use]
-pub fn cut(setting: &Setting, bulk: Bulk, from: Side, cut: usize) -> CutFigures {
-    let mut world = setting.world(4);
+pub fn cut(setting: &Setting, bulk: Bulk, from: Side, cut: usize, seed: u64) -> CutFigures {
+    let mut world = setting.world(seed);
     let flows = add_bulk(&mut world, bulk, from, 1, Time::from_millis(100));
     let end = Time::from_millis(14_000);
     let every = Duration::from_millis(20);

@@ -72,7 +72,7 @@ fn in_setting(setting: &Setting, side: Side, jobs: &mut Vec<Job>) {
         });
         for link in 0..2 {
             job(jobs, setting, side, move |setting, add| {
-                let figures = show::cut(setting, bulk, side, link);
+                let figures = show::cut(setting, bulk, side, link, 4);
                 let what = |what: &str| format!("link {link} cut under {}: {what}", name(bulk));
                 add(&what("UDP gap, us"), figures.udp_gap, Goal::Most(150_000));
                 add(&what("UDP lost, packets"), figures.udp_lost, Goal::Most(5));
@@ -101,6 +101,11 @@ fn in_setting(setting: &Setting, side: Side, jobs: &mut Vec<Job>) {
         add("call: lost, ppm", call.lost, Goal::Most(500));
         add("call: one way, p99, us", call.p99, Goal::None);
         add("call: overhead, permille", call.overhead, Goal::None);
+        // A quarter of the links' sum: a game or a conference, too fast to be sent twice.
+        let video = show::udp(setting, side, 250);
+        add("video: lost, ppm", video.lost, Goal::Most(500));
+        add("video: one way, p99, us", video.p99, Goal::None);
+        add("video: overhead, permille", video.overhead, Goal::None);
     });
     for bulk in [Bulk::Streams, Bulk::Packets] {
         job(jobs, setting, side, move |setting, add| {

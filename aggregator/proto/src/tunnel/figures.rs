@@ -36,6 +36,10 @@ pub struct TunnelFigures {
     pub repaired: u64,
     /// Packets sent twice from the start.
     pub duplicated: u64,
+    /// Parities sent: each lets the other end make one lost packet of a group.
+    pub parities: u64,
+    /// Lost packets that were made of parities here.
+    pub recovered: u64,
     /// Packets that came more than once.
     pub duplicates: u64,
     /// Packets that came after their place was given up.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::fec;
 use super::path::{Item, Liveness};
 use super::reorder::{PathProgress, Progress};
 use super::wire::{self, Frame, FrameError};
@@ -57,6 +58,10 @@ impl Tunnel {
                     }
                     self.on_packet(now, &frame, stamp);
                 }
+                Ok(Some(Frame::Parity(frame))) => {
+                    wants_ack = true;
+                    self.on_parity(now, &frame, stamp);
+                }
                 Ok(Some(Frame::Stream(bytes))) => {
                     wants_ack = true;
                     self.stay_active(now);
@@ -79,8 +84,35 @@ impl Tunnel {
         read
     }
 
+    fn on_parity(&mut self, now: Time, frame: &wire::ParityFrame<'_>, stamp: u32) {
+        let wire::ParityFrame { slot, first, count, bytes } = *frame;
+        let parity = fec::Parity { slot, first, count, bytes: bytes.to_vec(), path: 0 };
+        let made = self.recoverer.parity(parity);
+        self.take_recovered(now, slot, made, stamp);
+    }
+
+    fn take_recovered(&mut self, now: Time, slot: u16, made: Option<(u32, Vec<u8>)>, stamp: u32) {
+        let Some((sequence, bytes)) = made else { return };
+        // Not before what is held back for its place.
+        let ordered = self.reorder.is_holding(slot);
+        let flags = wire::PacketFlags { ordered, ..wire::PacketFlags::default() };
+        let before = self.reorder.duplicates;
+        let frame = wire::PacketFrame { flags, slot, sequence, bytes: &bytes };
+        self.on_packet(now, &frame, stamp);
+        if self.reorder.duplicates == before {
+            self.figures.recovered += 1;
+        } else {
+            // It was only late.
+            self.reorder.duplicates = before;
+        }
+    }
+
     fn on_packet(&mut self, now: Time, frame: &wire::PacketFrame<'_>, stamp: u32) {
         self.stay_active(now);
+        if frame.flags.protected {
+            let made = self.recoverer.packet(frame.slot, frame.sequence, frame.bytes);
+            self.take_recovered(now, frame.slot, made, stamp);
+        }
         let (pool, ready, figures) = (&mut self.pool, &mut self.ready, &mut self.figures);
         self.reorder.take(
             frame,

@@ -21,6 +21,7 @@
 
 mod config;
 mod congestion;
+mod fec;
 mod figures;
 mod flow;
 mod input;
@@ -50,6 +51,7 @@ pub use mtu::LEAST_DATAGRAM;
 pub use path::{Liveness, Standing};
 pub use wire::FrameError;
 
+use fec::{Protector, Recoverer};
 use path::{ACTIVE_FOR, Item, Path};
 use queue::EntryQueue;
 use reorder::Reorder;
@@ -88,6 +90,8 @@ pub struct Tunnel {
     duplicates: VecDeque<(Key, u8)>,
     duplicate_credit: i64,
     duplicate_credit_at: Time,
+    protector: Protector,
+    recoverer: Recoverer,
     reorder: Reorder,
     reorder_at: Option<Time>,
     /// The second half of a packet that did not fit, and its path.
@@ -122,6 +126,8 @@ impl Tunnel {
             duplicates: VecDeque::new(),
             duplicate_credit: 0,
             duplicate_credit_at: now,
+            protector: Protector::default(),
+            recoverer: Recoverer::default(),
             reorder: Reorder::new(config.reorder),
             reorder_at: None,
             second_half: None,

@@ -22,6 +22,8 @@ use crate::rtt::RttEstimator;
 
 /// Between probes while the tunnel carries something: each end hears from every path so often.
 const ACTIVE_PROBE: Duration = Duration::from_millis(40);
+/// At most, where the peer asks anyway.
+const ASKED_PROBE: Duration = Duration::from_millis(160);
 /// Between probes of a suspect path.
 const SUSPECT_PROBE: Duration = Duration::from_millis(25);
 /// Between probes of a path that is down; slower after a while.
@@ -106,6 +108,8 @@ pub(super) struct Path {
     credit: i64,
     credit_at: Time,
     last_heard: Time,
+    /// When something came that wants an answer.
+    last_asked: Time,
     last_answer: Time,
     last_probe: Time,
     probe_wanted: bool,
@@ -133,6 +137,7 @@ impl Path {
             credit: 0,
             credit_at: now,
             last_heard: now,
+            last_asked: now,
             last_answer: now,
             last_probe: Time::ZERO,
             probe_wanted: true,
@@ -169,6 +174,9 @@ impl Path {
     /// A datagram came. `stamp` is its send time in the peer's clock.
     pub(super) fn on_datagram(&mut self, now: Time, number: u64, stamp: u32, wants_ack: bool) {
         self.last_heard = now;
+        if wants_ack {
+            self.last_asked = now;
+        }
         self.heard_ever = true;
         let delay =
             unwrap(self.delay_in.map(|(d, _)| d), (now.as_micros() as u32).wrapping_sub(stamp));
@@ -265,7 +273,9 @@ impl Path {
         let every = match self.liveness {
             // Heard from and answered lately: no doubt. The peer's probes are answered in any case.
             Liveness::Live if active => {
-                let regular = self.last_probe + ACTIVE_PROBE;
+                // While the peer asks, it learns what this end would, and tells.
+                let asked = self.last_asked.min(self.last_probe + (ASKED_PROBE - ACTIVE_PROBE));
+                let regular = self.last_probe.max(asked) + ACTIVE_PROBE;
                 return Some(self.doubt_at().map_or(regular, |at| at.min(regular)));
             }
             Liveness::Live => return self.doubt_at(),

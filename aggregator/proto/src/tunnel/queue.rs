@@ -20,6 +20,9 @@ const TARGET_BYTES: u64 = 6000;
 /// otherwise fill the queue for good.
 const OLDEST: Duration = Duration::from_millis(1_500);
 const MOST_DELAY: Duration = Duration::from_millis(100);
+/// A path that has gone may come back within this time: senders that were slowed down to do without it
+/// would take longer to fill it than it was away.
+const PATH_MEMORY: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A flow's rate is counted in spans of this length.
 const SPAN: Duration = Duration::from_millis(250);
@@ -105,6 +108,11 @@ impl Flow {
         self.span_bytes.max(self.span_before) <= SMALL
     }
 
+    /// Bytes per second of late.
+    fn rate(&self) -> u64 {
+        u64::from(self.span_bytes.max(self.span_before)) * 1_000_000 / SPAN.as_micros() as u64
+    }
+
     fn is_precious(&self, packet: usize) -> bool {
         let most = if packet <= SMALL_PACKET { SMALL } else { FEW };
         self.span_bytes.max(self.span_before) <= most
@@ -141,6 +149,8 @@ pub(super) struct Taken {
     pub precious: bool,
     /// Others of its flow are on their way over other paths.
     pub ordered: bool,
+    /// Bytes per second of its flow.
+    pub rate: u64,
 }
 
 /// The entry of the tunnel.
@@ -152,6 +162,9 @@ pub(super) struct EntryQueue {
     bytes: usize,
     limit: usize,
     target: Duration,
+    /// The greatest skew told of late, and when.
+    skew: Duration,
+    skew_at: Time,
     /// Packets dropped or marked to keep queues short.
     pub dropped: u64,
     pub marked: u64,
@@ -167,16 +180,24 @@ impl EntryQueue {
             bytes: 0,
             limit,
             target: TARGET,
+            skew: Duration::ZERO,
+            skew_at: Time::ZERO,
             dropped: 0,
             marked: 0,
         }
     }
 
     /// Tells the rate of all paths together, bytes per second, and how much longer flows over all of
-    /// them wait to be put in order than over the best alone.
-    pub(super) fn set_paths(&mut self, rate: u64, delay: Duration) {
+    /// them wait to be put in order than over the best alone: for the slowest, and for repairs.
+    pub(super) fn set_paths(&mut self, now: Time, rate: u64, skew: Duration, repair: Duration) {
+        // At that much, rates are not known yet, or the path is a strange one.
+        let is_usual = skew < MOST_DELAY;
+        if (skew >= self.skew && is_usual) || now.since(self.skew_at) > PATH_MEMORY {
+            self.skew = skew.min(MOST_DELAY);
+            self.skew_at = now;
+        }
         let line = Duration::from_micros(TARGET_BYTES * 1_000_000 / rate.max(10_000));
-        self.target = TARGET + line + delay.min(MOST_DELAY);
+        self.target = TARGET + line + (self.skew.max(skew) + repair).min(MOST_DELAY);
     }
 
     /// Bytes that wait.
@@ -306,6 +327,7 @@ impl EntryQueue {
                 kind: flow.kind,
                 precious: flow.is_precious(length),
                 ordered: now < flow.ordered_until,
+                rate: flow.rate(),
             });
         }
         None

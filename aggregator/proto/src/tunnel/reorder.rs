@@ -212,6 +212,12 @@ impl Reorder {
         again
     }
 
+    /// Whether anything of this flow is held back.
+    pub(super) fn is_holding(&self, slot: u16) -> bool {
+        let slot = self.slots.get(usize::from(slot)).and_then(Option::as_ref);
+        slot.is_some_and(|slot| !slot.held.is_empty())
+    }
+
     /// Whether anything is held back.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()

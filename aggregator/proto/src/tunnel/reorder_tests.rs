@@ -6,7 +6,7 @@ use super::super::wire::PacketFlags;
 use super::*;
 
 fn frame(sequence: u32, ordered: bool, bytes: &[u8]) -> PacketFrame<'_> {
-    let flags = PacketFlags { ordered, repaired: false, part: Part::Whole };
+    let flags = PacketFlags { ordered, ..PacketFlags::default() };
     PacketFrame { flags, slot: 3, sequence: sequence & 0x00ff_ffff, bytes }
 }
 
@@ -99,7 +99,7 @@ fn a_gap_waits_for_every_path() {
 #[test]
 fn a_gap_that_is_repaired_waits_longer() {
     let mut reorder = Reorder::new(1 << 20);
-    let flags = PacketFlags { ordered: true, repaired: true, part: Part::Whole };
+    let flags = PacketFlags { ordered: true, repaired: true, ..PacketFlags::default() };
     let packet = PacketFrame { flags, slot: 3, sequence: 1, bytes: &[0; 4] };
     reorder.take(&packet, 0, Vec::new, |_| panic!("a gap is before it"));
     let paths = [PathProgress { latest: 0, bound: 0 }];
@@ -120,7 +120,7 @@ fn halves_are_joined_in_either_order() {
     for first in [true, false] {
         let mut reorder = Reorder::new(1 << 20);
         let half = |part, bytes| {
-            let flags = PacketFlags { ordered: true, repaired: true, part };
+            let flags = PacketFlags { ordered: true, repaired: true, part, protected: false };
             PacketFrame { flags, slot: 3, sequence: 0, bytes }
         };
         let mut halves = [half(Part::First, b"one "), half(Part::Second, b"packet")];

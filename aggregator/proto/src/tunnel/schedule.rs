@@ -84,8 +84,8 @@ impl Order {
     }
 
     /// How much longer than over the first path a packet takes to be delivered in its order, when
-    /// its flow uses all paths that bulk does: what the slowest takes, and a repair.
-    pub(super) fn bulk_delay(&self, paths: &[Path]) -> Duration {
+    /// its flow uses all paths that bulk does: for the slowest, and for a repair.
+    pub(super) fn bulk_delay(&self, paths: &[Path]) -> (Duration, Duration) {
         let mut skew = 0;
         let mut repair = Duration::ZERO;
         for at in (0..self.len).filter(|&at| self.bulk[at]) {
@@ -95,7 +95,7 @@ impl Order {
                 repair = repair.max(path.rtt.srtt().unwrap_or_default());
             }
         }
-        Duration::from_micros(u64::try_from(skew).unwrap_or(0)) + repair
+        (Duration::from_micros(u64::try_from(skew).unwrap_or(0)), repair)
     }
 
     /// Whether the path of this index is used by whatever fills paths.

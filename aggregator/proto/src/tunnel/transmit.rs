@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::fec;
 use super::path::Item;
 use super::queue::Taken;
 use super::schedule::{Order, QUICK_SKEW};
 use super::stream::Streams;
-use super::wire::{self, PACKET_HEAD, PacketFlags, PacketFrame, Part};
+use super::wire::{self, PACKET_HEAD, PARITY_HEAD, PacketFlags, PacketFrame, ParityFrame, Part};
 use super::{Transmit, Tunnel, recycle};
 use crate::Time;
 use crate::datagram::{HEADER_LEN, OVERHEAD};
@@ -60,7 +61,8 @@ impl Tunnel {
         }
         let order = Order::new(&self.paths, self.peer_unusable, self.peer_spare);
         if self.has_data() {
-            self.queue.set_paths(order.rate, order.bulk_delay(&self.paths));
+            let (skew, repair) = order.bulk_delay(&self.paths);
+            self.queue.set_paths(now, order.rate, skew, repair);
             for (at, index) in order.iter().enumerate() {
                 if self.paths[index].may_send(now)
                     && let Some(transmit) = self.send_data(now, &order, at, index, out)
@@ -89,6 +91,7 @@ impl Tunnel {
         !self.queue.is_empty()
             || self.repair.has_work()
             || !self.duplicates.is_empty()
+            || self.protector.first().is_some()
             || self.streams.has_pending()
     }
 
@@ -160,6 +163,7 @@ impl Tunnel {
         }
         if at <= 1 || order.is_quick(at) {
             self.write_duplicates(index, &mut draft, out);
+            self.write_parities(now, order, index, &mut draft, out);
         }
         self.write_flows(now, order, at, index, &mut draft, out);
         draft.end += ack_room;
@@ -248,10 +252,11 @@ impl Tunnel {
         room: usize,
         out: &mut Vec<u8>,
     ) {
-        let Taken { packet, slot, sequence, kind, precious, ordered } = taken;
+        let Taken { packet, slot, sequence, kind, precious, ordered, rate } = taken;
         let waits = kind.waits_for_repair();
         let several = order.best_but(index).is_some();
-        let flags = PacketFlags { ordered: waits || ordered, repaired: waits, part: Part::Whole };
+        let flags =
+            PacketFlags { ordered: waits || ordered, repaired: waits, ..PacketFlags::default() };
         if packet.len() + PACKET_HEAD > room {
             let cut = room.saturating_sub(PACKET_HEAD).min(packet.len());
             let first = PacketFlags { part: Part::First, ..flags };
@@ -261,9 +266,16 @@ impl Tunnel {
                 Some(SecondHalf { path: index, slot, sequence, flags, packet, from: cut });
             return;
         }
+        let path = &self.paths[index];
+        let (number, length) = (path.id.number(), packet.len());
+        let srtt = path.rtt.srtt().map_or(0, |srtt| srtt.as_micros() as u64);
+        let per_rtt = rate * srtt / 1_000_000 / length.max(1) as u64;
+        let group = fec::group(kind, per_rtt, path.congestion.loss()).filter(|_| !precious);
+        let flags = PacketFlags { protected: group.is_some(), ..flags };
         PacketFrame { flags, slot, sequence, bytes: &packet }.encode(out);
-        let number = self.paths[index].id.number();
-        let length = packet.len();
+        if let Some(group) = group {
+            self.protector.add(slot, sequence, &packet, group, number);
+        }
         match self.repair.keep(now, packet, flags, slot, sequence, number) {
             Ok(key) => {
                 self.items.push(Item::Packet(key));
@@ -314,6 +326,38 @@ impl Tunnel {
             self.repair.sent_again(key, number);
             self.items.push(Item::Packet(key));
             self.duplicates.pop_front();
+        }
+    }
+
+    /// Parities, rather over another path than the one that took the last of their group.
+    fn write_parities(
+        &mut self,
+        now: Time,
+        order: &Order,
+        index: usize,
+        draft: &mut Draft,
+        out: &mut Vec<u8>,
+    ) {
+        let number = self.paths[index].id.number();
+        while let Some(parity) = self.protector.first() {
+            if parity.path == number
+                && let Some(other) = order.best_but(index)
+                && self.paths[other].arrival() - self.paths[index].arrival() < QUICK_SKEW
+                && self.paths[other].may_send(now)
+            {
+                return;
+            }
+            let room = draft.room(out);
+            if parity.bytes.len() + PARITY_HEAD <= room {
+                let fec::Parity { slot, first, count, ref bytes, .. } = *parity;
+                ParityFrame { slot, first, count, bytes }.encode(out);
+                draft.wants_ack = true;
+                self.figures.parities += 1;
+            } else if draft.wants_ack {
+                // Into the next.
+                return;
+            }
+            self.protector.drop_first();
         }
     }
 

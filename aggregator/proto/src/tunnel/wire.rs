@@ -8,6 +8,7 @@
 //! PROBE   = 0x21                      answer at once
 //! STATUS  = 0x22 serial(2) unusable(2) spare(2)    what the router makes of the paths
 //! PAD     = 0x23 …                    nothing more in this datagram
+//! PARITY  = 0x24 slot(2) first(3) count(1) length(2) bytes     see `fec`
 //! PACKET  = 0x30 | flags  slot(2) sequence(3) length(2) bytes
 //! streams = 0x40 … 0x4f               see `stream`
 //! ```
@@ -23,10 +24,13 @@ pub(super) const ACK: u8 = 0x20;
 pub(super) const PROBE: u8 = 0x21;
 pub(super) const STATUS: u8 = 0x22;
 pub(super) const PAD: u8 = 0x23;
+pub(super) const PARITY: u8 = 0x24;
 pub(super) const PACKET: u8 = 0x30;
 
 /// Bytes before a packet frame's packet.
 pub(super) const PACKET_HEAD: usize = 8;
+/// Bytes before a parity frame's parity.
+pub(super) const PARITY_HEAD: usize = 9;
 pub(super) const STATUS_LEN: usize = 7;
 /// Ranges that an acknowledgement tells at most.
 pub(super) const MAX_RANGES: usize = 24;
@@ -66,6 +70,8 @@ pub(super) struct PacketFlags {
     pub repaired: bool,
     /// Which part of a packet that did not fit.
     pub part: Part,
+    /// A parity follows in which it takes part; only of whole ones.
+    pub protected: bool,
 }
 
 /// Part of a packet.
@@ -83,6 +89,7 @@ pub(super) enum Part {
 impl PacketFlags {
     pub(super) const fn to_bits(self) -> u8 {
         let part = match self.part {
+            Part::Whole if self.protected => 12,
             Part::Whole => 0,
             Part::First => 4,
             Part::Second => 8,
@@ -90,14 +97,15 @@ impl PacketFlags {
         self.ordered as u8 | (self.repaired as u8) << 1 | part
     }
 
-    pub(super) const fn from_bits(bits: u8) -> Option<Self> {
+    pub(super) const fn from_bits(bits: u8) -> Self {
         let part = match bits & 12 {
             0 => Part::Whole,
             4 => Part::First,
             8 => Part::Second,
-            _ => return None,
+            _ => Part::Whole,
         };
-        Some(Self { ordered: bits & 1 != 0, repaired: bits & 2 != 0, part })
+        let protected = bits & 12 == 12;
+        Self { ordered: bits & 1 != 0, repaired: bits & 2 != 0, part, protected }
     }
 }
 
@@ -117,6 +125,27 @@ impl PacketFrame<'_> {
         out.extend_from_slice(&self.slot.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes()[1..]);
         // A packet is at most 65,535 bytes long.
+        out.extend_from_slice(&u16::try_from(self.bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(self.bytes);
+    }
+}
+
+/// What protects a group of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ParityFrame<'a> {
+    pub slot: u16,
+    /// Of the group's first packet, 24 bits.
+    pub first: u32,
+    pub count: u8,
+    pub bytes: &'a [u8],
+}
+
+impl ParityFrame<'_> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(PARITY);
+        out.extend_from_slice(&self.slot.to_be_bytes());
+        out.extend_from_slice(&self.first.to_be_bytes()[1..]);
+        out.push(self.count);
         out.extend_from_slice(&u16::try_from(self.bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
         out.extend_from_slice(self.bytes);
     }
@@ -181,6 +210,7 @@ pub(super) enum Frame<'a> {
         spare: u16,
     },
     Packet(PacketFrame<'a>),
+    Parity(ParityFrame<'a>),
     /// The bytes from the stream frame's first on; who reads it says where it ends.
     Stream(&'a [u8]),
 }
@@ -238,9 +268,21 @@ pub(super) fn next_frame<'a>(body: &mut &'a [u8]) -> Result<Option<Frame<'a>>, F
             unusable: u16::from_be_bytes(rest.array()?),
             spare: u16::from_be_bytes(rest.array()?),
         },
+        PARITY => {
+            let slot = u16::from_be_bytes(rest.array()?);
+            let [a, b, c] = rest.array()?;
+            let [count] = rest.array()?;
+            let length = u16::from_be_bytes(rest.array()?);
+            Frame::Parity(ParityFrame {
+                slot,
+                first: u32::from_be_bytes([0, a, b, c]),
+                count,
+                bytes: rest.take(usize::from(length))?,
+            })
+        }
         PAD => return Ok(None),
         0x30..=0x3f => {
-            let flags = PacketFlags::from_bits(kind & 0x0f).ok_or(FrameError::Malformed)?;
+            let flags = PacketFlags::from_bits(kind & 0x0f);
             let slot = u16::from_be_bytes(rest.array()?);
             let [a, b, c] = rest.array()?;
             let length = u16::from_be_bytes(rest.array()?);
@@ -327,13 +369,31 @@ mod tests {
     #[test]
     fn a_packet_comes_back() {
         for part in [Part::Whole, Part::First, Part::Second] {
-            let flags = PacketFlags { ordered: true, repaired: part == Part::First, part };
+            let flags = PacketFlags {
+                ordered: true,
+                repaired: part == Part::First,
+                part,
+                protected: part == Part::Whole,
+            };
             let frame = PacketFrame { flags, slot: 700, sequence: 0x00ab_cdef, bytes: b"packet" };
             let mut out = Vec::new();
             frame.encode(&mut out);
             assert_eq!(out.len(), PACKET_HEAD + 6);
             let mut body = out.as_slice();
             assert_eq!(next_frame(&mut body), Ok(Some(Frame::Packet(frame))));
+        }
+    }
+
+    #[test]
+    fn a_parity_comes_back() {
+        let frame = ParityFrame { slot: 700, first: 0x00ab_cdef, count: 9, bytes: b"parity" };
+        let mut out = Vec::new();
+        frame.encode(&mut out);
+        assert_eq!(out.len(), PARITY_HEAD + 6);
+        let mut body = out.as_slice();
+        assert_eq!(next_frame(&mut body), Ok(Some(Frame::Parity(frame))));
+        for end in 1..out.len() {
+            assert_eq!(next_frame(&mut &out[..end]), Err(FrameError::Malformed));
         }
     }
 }

@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use wanbond_proto::crypto::aead::{Sequence, Suite};
 use wanbond_proto::lane::{
-    FrameKind, HEAD_LEN, LaneError, MAX_FRAME, MAX_PAYLOAD, OpenHead, PAYLOAD_AT, RECORD_OVERHEAD,
-    RecordType, handshake_frame, next_frame, seal_open, seal_record,
+    FrameKind, HEAD_LEN, LaneError, MAX_DATAGRAM, MAX_FRAME, MAX_PAYLOAD, OpenHead, PAYLOAD_AT,
+    RECORD_OVERHEAD, RecordType, handshake_frame, next_frame, seal_open, seal_record,
 };
 use wanbond_proto::session::FlowId;
 
@@ -137,7 +137,10 @@ fn heads_are_read_and_bounded() {
     assert!(head(0x11, 16).is_err(), "shorter than type and tag");
     assert!(head(0x01, 2049).is_err(), "no handshake message is that long");
     assert!(head(0x10, 29).is_err());
-    for kind in (0..=255).filter(|kind| ![0x01, 0x10, 0x11, 0x12].contains(kind)) {
+    assert_eq!(head(0x13, MAX_DATAGRAM), Ok(None));
+    assert!(head(0x13, 0).is_err());
+    assert!(head(0x13, MAX_DATAGRAM + 1).is_err());
+    for kind in (0..=255).filter(|kind| ![0x01, 0x10, 0x11, 0x12, 0x13].contains(kind)) {
         assert!(next_frame(&[kind]).is_err(), "{kind}");
     }
 }

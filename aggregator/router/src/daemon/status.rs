@@ -136,6 +136,8 @@ fn tunnel_status(tunnel: &TunnelDriver) -> TunnelStatus {
         dropped_total: figures.dropped,
         repaired_total: figures.repaired,
         duplicated_total: figures.duplicated,
+        parities_total: figures.parities,
+        recovered_total: figures.recovered,
         duplicates_total: figures.duplicates,
         late_total: figures.late,
         given_up_total: figures.given_up,
