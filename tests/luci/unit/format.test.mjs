@@ -22,6 +22,7 @@ test('volumes, times and shares', () => {
 	assert.equal(plain(format.ms(0.84)), '0.8 ms');
 	assert.equal(plain(format.ms(46.3)), '46 ms');
 	assert.equal(format.ms(null), '–');
+	assert.equal(plain(format.share(0.064)), '6 %');
 	for (const [percent, text] of [[0, '0 %'], [0.04, '< 0.1 %'], [0.7, '0.7 %'], [9.96, '10 %'], [81, '81 %'], [undefined, '–']])
 		assert.equal(plain(format.percent(percent)), text);
 });

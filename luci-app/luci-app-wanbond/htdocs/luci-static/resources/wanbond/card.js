@@ -189,7 +189,7 @@ class Card {
 		this.down.update(works ? wan.rx_bps : null);
 		this.up.update(works ? wan.tx_bps : null);
 		this.shareBar.style.width = '%d%%'.format(Math.round((share ?? 0) * 100));
-		facts.share.update(works && share != null ? format.percent(Math.round(share * 100)) : null);
+		facts.share.update(works && share != null ? format.share(share) : null);
 		facts.rtt.update(works ? format.ms(wan.rtt_ms) : null, wan.rtt_min_ms != null ? _('at best %s').format(format.ms(wan.rtt_min_ms)) : null);
 		facts.jitter.update(works ? format.ms(wan.jitter_ms) : null);
 		facts.loss.update(works ? format.percent(wan.loss_percent) : null);

@@ -88,6 +88,11 @@ return baseclass.extend({
 		return '%s\u00a0%%'.format(number(value, value > 0 && value < 9.95 ? 1 : 0));
 	},
 
+	/* A part of the whole, from 0 to 1. */
+	share(part) {
+		return isKnown(part) ? '%s\u00a0%%'.format(number(part * 100, 0)) : this.none;
+	},
+
 	count(value) {
 		return isKnown(value) ? number(value, 0) : this.none;
 	},

@@ -15,15 +15,15 @@ return baseclass.extend({
 	/* As an object with `node` and `update(status)`. */
 	create() {
 		const sign = E('span', { 'class': 'wb-sign', 'aria-hidden': 'true' });
-		const title = E('span'), detail = E('p', { 'class': 'wb-why' });
+		/* Said aloud when it changes, and only then. */
+		const title = E('span', { 'role': 'status' }), detail = E('p', { 'class': 'wb-why' });
 		const down = card.rate('↓', _('Download')), up = card.rate('↑', _('Upload'));
 		const server = E('p', { 'class': 'wb-small' });
 		const problem = E('p', { 'class': 'alert-message warning wb-problem' });
 		const picture = scene.create(_('The links between this router and its server'));
 		const node = E('section', { 'class': 'wb-hero' }, [
 			E('div', { 'class': 'wb-hero-text' }, [
-				/* Said aloud when it changes, and only then. */
-				E('h3', { 'class': 'wb-verdict', 'role': 'status' }, [ sign, title ]),
+				E('h3', { 'class': 'wb-verdict' }, [ sign, title ]),
 				detail, problem,
 				E('div', { 'class': 'wb-rates' }, [ down.node, up.node ]),
 				server

@@ -47,7 +47,7 @@ return view.extend({
 	},
 
 	render({ status, error }) {
-		const root = E('div', { 'class': 'wb' });
+		const root = E('div', { 'class': 'wb' }, [ E('h2', { 'class': 'wb-spoken' }, [ _('Diagnostics') ]) ]);
 
 		palette.dress(root);
 

@@ -74,7 +74,7 @@ return view.extend({
 		this.wish = { code: '', links: this.knownLinks(), lans: this.knownLans() };
 		this.progress = E('ol', { 'class': 'wb-steps' });
 		this.body = E('div', { 'class': 'wb-step-box' });
-		this.root.append(this.progress, this.body);
+		this.root.append(E('h2', { 'class': 'wb-spoken' }, [ _('Setup') ]), this.progress, this.body);
 		this.go(0);
 
 		return this.root;

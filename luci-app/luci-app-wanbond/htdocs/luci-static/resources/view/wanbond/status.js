@@ -56,7 +56,7 @@ return view.extend({
 				section(_('What happened'), this.timeline.node)
 			])
 		]);
-		this.root = E('div', { 'class': 'wb' }, [ this.stale, this.panel.node, this.content ]);
+		this.root = E('div', { 'class': 'wb' }, [ E('h2', { 'class': 'wb-spoken' }, [ 'wanbond' ]), this.stale, this.panel.node, this.content ]);
 		this.panel.show('loading');
 		palette.dress(this.root);
 		poll.add(() => this.refresh(), INTERVAL_S);
