@@ -1,0 +1,84 @@
+// The Status page in front of the real daemon: what it shows, what its buttons do, and what it says when
+// something is missing.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+
+import { World } from './world.mjs';
+
+describe('the Status page', { timeout: 240000 }, () => {
+	let world, page;
+	const card = (name) => page.getByRole('article', { name });
+
+	before(async () => {
+		world = await World.start();
+		await world.bond();
+		page = await world.login();
+		await world.open(page, 'status');
+	});
+	after(() => world?.end());
+
+	it('shows the bond and each WAN as the daemon tells it', async () => {
+		await card('fibre').getByText('Round trip').waitFor();
+		await card('lte').getByText('Round trip').waitFor();
+		const status = await world.status();
+		assert.match(await page.locator('#view').innerText(), /All is well\. 2 links work together/);
+		assert.ok((await page.locator('#view').innerText()).includes(status.server.name));
+	});
+
+	it('draws what is downloaded, in place', async () => {
+		const kept = await card('fibre').elementHandle();
+		const download = world.lab.do('download', { bytes: 30_000_000 });
+		await page.waitForFunction(() => /\d [kM]bit\/s/.test(document.querySelector('.wb-rates')?.innerText ?? ''));
+		assert.deepEqual((await download).complete, true);
+		assert.ok(await kept.evaluate((node) => node.isConnected), 'the card is still the same node');
+		await page.waitForSelector('#view svg path, #view svg polyline, #view svg polygon');
+	});
+
+	it('gives a WAN another role', async () => {
+		await card('lte').getByLabel('Role of lte').selectOption('backup');
+		await world.until('lte is backup', ({ wans }) => wans[1].role == 'backup');
+		await card('lte').getByLabel('Role of lte').selectOption('bond');
+		await world.until('lte bonds', ({ wans }) => wans[1].role == 'bond');
+	});
+
+	it('pauses a WAN and resumes it', async () => {
+		await card('lte').getByRole('button', { name: 'Pause lte' }).click();
+		await world.until('lte is off', ({ wans }) => wans[1].state == 'off');
+		await card('lte').getByRole('button', { name: 'Resume lte' }).click();
+		await world.until('lte is back', ({ wans }) => wans[1].state == 'up');
+		await card('lte').getByRole('button', { name: 'Pause lte' }).waitFor();
+	});
+
+	it('tells why a WAN is down, and when it is back', async () => {
+		await world.lab.do('cut', { wan: 'lte' });
+		await page.getByText('lte is down; the others carry everything.').first().waitFor();
+		await world.lab.do('restore', { wan: 'lte' });
+		await page.getByText('All is well. 2 links work together.').first().waitFor();
+	});
+
+	it('says when the server is down, and goes on when it is back', async () => {
+		await world.lab.do('server_stop');
+		await page.getByText('The server vps does not answer.').first().waitFor();
+		await world.lab.do('server_start');
+		await page.getByText('All is well. 2 links work together.').first().waitFor();
+	});
+
+	it('says when the daemon is not running, and goes on when it is', async () => {
+		await world.lab.do('stop');
+		await page.getByText('The wanbond service is not running.').first().waitFor();
+		await world.lab.do('start');
+		await page.getByText('All is well. 2 links work together.').first().waitFor();
+	});
+
+	it('asks for a new login once the session is over', async () => {
+		world.router.sessions.endAll();
+		await page.getByRole('dialog').getByRole('heading', { name: 'Session expired' }).waitFor();
+		await page.getByRole('button', { name: 'Log in' }).click();
+		await page.getByLabel('Password').fill('router');
+		await page.getByRole('button', { name: 'Log in' }).click();
+		await page.getByText('All is well. 2 links work together.').first().waitFor();
+	});
+
+	it('has made no mistake that nobody saw', () => assert.deepEqual(world.troubles, []));
+});
