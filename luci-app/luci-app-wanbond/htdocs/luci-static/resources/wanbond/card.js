@@ -206,12 +206,13 @@ class Card {
 		if (!this.pause || this.acting)
 			return;
 
-		const paused = this.wan.state == 'off' && this.wan.role != 'off';
+		/* A paused WAN has the role `off` until it is resumed. */
+		const paused = this.wan.state == 'off';
 
 		nodes.text(this.pause, paused ? _('Resume') : _('Pause'));
 		nodes.attr(this.pause, 'aria-label', (paused ? _('Resume %s') : _('Pause %s')).format(this.name));
 		nodes.attr(this.drill, 'aria-label', _('Try a cut of %s').format(this.name));
-		this.pause.disabled = this.wan.role == 'off';
+		this.pause.disabled = false;
 		this.drill.disabled = ![ 'up', 'degraded' ].includes(this.wan.state);
 
 		/* Whoever is choosing is not disturbed. */
