@@ -32,7 +32,7 @@ describe('the Status page', { timeout: 240000 }, () => {
 		await page.waitForFunction(() => /\d [kM]bit\/s/.test(document.querySelector('.wb-rates')?.innerText ?? ''));
 		assert.deepEqual((await download).complete, true);
 		assert.ok(await kept.evaluate((node) => node.isConnected), 'the card is still the same node');
-		await page.waitForSelector('#view svg path, #view svg polyline, #view svg polygon');
+		await page.locator('svg.wb-chart path').first().waitFor({ state: 'attached' });
 	});
 
 	it('gives a WAN another role', async () => {

@@ -13,7 +13,7 @@ export class Poll {
 			return false;
 		this.#tasks.push({ task, every: seconds ?? 5, running: false });
 		if (this.#timer !== null)
-			this.#step();
+			this.step();
 		else if (this.#tasks.length == 1)
 			this.start();
 		return true;
@@ -31,8 +31,8 @@ export class Poll {
 		if (this.active())
 			return false;
 		this.#tick = 0;
-		this.#timer = setInterval(() => this.#step(), 1000);
-		this.#step();
+		this.#timer = setInterval(() => this.step(), 1000);
+		this.step();
 		document.dispatchEvent(new CustomEvent('poll-start'));
 		return true;
 	}
@@ -50,16 +50,19 @@ export class Poll {
 		return this.#timer !== null;
 	}
 
-	#step() {
-		for (const known of this.#tasks) {
-			if (this.#tick % known.every != 0 || known.running)
-				continue;
-			known.running = true;
-			Promise.resolve().then(known.task).catch((error) => console.error('poll:', error))
-				.finally(() => {
-					known.running = false;
-				});
-		}
+	/** What a second brings: calls the tasks that are due. Resolves once they are done. */
+	step() {
+		const due = this.#tasks.filter((known) => this.#tick % known.every == 0 && !known.running);
 		this.#tick++;
+		return Promise.all(due.map(async (known) => {
+			known.running = true;
+			try {
+				await known.task();
+			}
+			catch (error) {
+				console.error('poll:', error);
+			}
+			known.running = false;
+		}));
 	}
 }

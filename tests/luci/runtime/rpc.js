@@ -15,7 +15,7 @@ function send(message) {
 	return new Promise((resolve, reject) => {
 		if (!queue) {
 			queue = [];
-			setTimeout(flush, 0);
+			queueMicrotask(flush);
 		}
 		queue.push({ message: { jsonrpc: '2.0', id: next++, ...message }, resolve, reject });
 	});

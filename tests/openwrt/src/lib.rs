@@ -166,6 +166,8 @@ impl Provider {
                 let transport = transport(&socket).expect("a broker");
                 let mut bus =
                     UbusConnection::connect_and_register(transport, served).expect("a new name");
+                // It answers for as long as it is there, however long nobody asks.
+                bus.transport_mut().set_deadline(None);
                 ready.send(()).expect("someone waits");
                 while !stop.load(Ordering::Relaxed) {
                     if bus.poll_one().is_err() {
