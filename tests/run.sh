@@ -29,23 +29,25 @@ main() {
     if [ "$install" = 1 ]; then
         install_packages "${TEST_PACKAGES[@]}"
     fi
-    need_commands cargo ip nft tcpdump shellcheck shfmt bats debootstrap systemd-nspawn
+    need_commands cargo ip nft tcpdump shellcheck shfmt bats debootstrap systemd-nspawn node npm chromium
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
 
     step "format" cargo fmt --all --check
     step "lints" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
-    step "shell scripts" shellcheck -x tests/*.sh tests/bench/*.sh .ci/run cross/*.sh vps-setup/install.sh vps-setup/tests/*
-    step "their format" shfmt -i 4 -ci -d vps-setup cross/release.sh
+    step "shell scripts" shellcheck -x tests/*.sh tests/*/*.sh tests/luci/unit/*.sh .ci/run cross/*.sh vps-setup/install.sh vps-setup/tests/*
+    step "their format" shfmt -i 4 -ci -d vps-setup cross/release.sh tests/luci/run.sh
     step "installer" bash vps-setup/tests/run.sh
     step "unit tests" cargo test --workspace --exclude wanbond-e2e \
         --exclude wanbond-openwrt --locked --no-fail-fast \
         -- --show-output
     if [ "$quick" = 0 ]; then
-        step "daemons" cargo build --profile lab --locked -p wanbond -p wanbond-server -p wanbond-lab
+        step "daemons" cargo build --profile lab --locked -p wanbond -p wanbond-server -p wanbond-lab \
+            -p wanbond-luci-lab
         step "end to end" cargo test --profile lab -p wanbond-e2e -p wanbond-openwrt \
             --locked --no-fail-fast \
             -- --show-output --test-threads "${E2E_THREADS:-1}"
+        step "LuCI in a browser" bash tests/luci/run.sh
         step "benchmark, smoke run" bash tests/bench/processor.sh --smoke --no-install --no-build
     fi
     finish

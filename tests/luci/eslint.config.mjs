@@ -18,7 +18,7 @@ const rules = {
 	'no-shadow-restricted-names': 'error',
 	'no-unused-vars': [ 'error', { argsIgnorePattern: '^_' } ],
 	'no-var': 'error',
-	'object-shorthand': 'error',
+	'object-shorthand': [ 'error', 'always', { avoidQuotes: true } ],
 	'prefer-const': [ 'error', { destructuring: 'all' } ],
 	indent: 'off',
 	'no-trailing-spaces': 'error',

@@ -15,6 +15,7 @@ const FORBIDDEN = [
 	[ 'wanbond', 'pairing', { code: 'wanbond1:x' } ],
 	[ 'wanbond', 'speedtest' ],
 	[ 'wanbond', 'drill', { name: 'lte' } ],
+	[ 'wanbond', 'task', { id: 1, cancel: true } ],
 	[ 'wanbond', 'support' ],
 	[ 'uci', 'get', { config: 'wanbond' } ],
 	[ 'uci', 'set', { config: 'wanbond', section: 'globals', values: { enabled: '0' } } ],

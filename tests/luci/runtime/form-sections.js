@@ -99,9 +99,9 @@ export const AbstractSection = Node.extend({
 		return this.map.save(null, true);
 	},
 
-	get adder() {
+	renderSectionAdd(classes) {
 		if (!this.addremove || this.map.readonly)
-			return null;
+			return E('div', {});
 		const field = this.anonymous ? null : E('input', { type: 'text', class: 'cbi-section-create-name', 'aria-label': _('Name'), placeholder: _('Name') });
 		const button = E('button', { class: 'cbi-button cbi-button-add', disabled: field ? '' : null, click: L.ui.createHandlerFn(this, (event) => this.handleAdd(event, field?.value)) },
 			[ this.titleFn('addbtntitle') ?? _('Add') ]);
@@ -109,7 +109,7 @@ export const AbstractSection = Node.extend({
 			const taken = this.map.data.get(this.uciconfig ?? this.config, field.value) !== null;
 			button.disabled = !/^\w+$/.test(field.value) || taken;
 		});
-		return E('div', { class: 'cbi-section-create' }, [ field, button ]);
+		return E('div', { class: `cbi-section-create ${classes ?? ''}` }, [ field, button ]);
 	},
 
 	remover(id) {
@@ -129,7 +129,7 @@ export const TypedSection = AbstractSection.extend({
 			E('div', { class: 'cbi-section-remove right' }, [ this.remover(id) ]),
 		])));
 		const none = shown.length ? null : E('em', {}, [ _('This section contains no values yet') ]);
-		return E('div', { class: 'cbi-section', id: `cbi-${this.config}-${this.sectiontype}` }, [ ...this.heading, ...shown, none, this.adder ]);
+		return E('div', { class: 'cbi-section', id: `cbi-${this.config}-${this.sectiontype}` }, [ ...this.heading, ...shown, none, this.renderSectionAdd() ]);
 	},
 });
 
@@ -179,7 +179,7 @@ export const TableSection = TypedSection.extend({
 		if (!rows.length)
 			rows.push(E('tr', { class: 'tr cbi-section-table-row placeholder' }, [ E('td', { class: 'td' }, [ E('em', {}, [ _('This section contains no values yet') ]) ]) ]));
 		return E('div', { class: 'cbi-section cbi-tblsection', id: `cbi-${this.config}-${this.sectiontype}` }, [
-			...this.heading, E('table', { class: 'table cbi-section-table' }, [ head, ...rows ]), this.adder ]);
+			...this.heading, E('table', { class: 'table cbi-section-table' }, [ head, ...rows ]), this.renderSectionAdd() ]);
 	},
 
 	movers(id) {

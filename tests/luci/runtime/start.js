@@ -58,6 +58,8 @@ const L = {
 	},
 };
 
+// As the theme does where it is left to the browser.
+document.documentElement.dataset.darkmode = String(matchMedia('(prefers-color-scheme: dark)').matches);
 Object.assign(globalThis, { L, E, _: translate, N_: translatePlural });
 await speak(env.language);
 L.rpc = await modules.rpc();

@@ -8,7 +8,6 @@
 'require wanbond.panel as panel';
 'require wanbond.results as results';
 'require wanbond.tasks as tasks';
-'require wanbond.words as words';
 
 /*
  * What is wrong or slow and what to do about it; a speed test, a drill, the log, and a bundle for who is to help.
