@@ -7,7 +7,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-tests=(unit/*.test.mjs browser/*.test.mjs)
+tests=(unit/*.test.mjs server/*.test.mjs browser/*.test.mjs)
 [ $# = 0 ] || tests=("${@/%/.test.mjs}")
 [ $# = 0 ] || tests=("${tests[@]/#/browser/}")
 

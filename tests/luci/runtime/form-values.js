@@ -136,8 +136,13 @@ export const Value = Node.extend({
 	},
 
 	own(id, value) {
-		const verdict = this.validate(id, Array.isArray(value) ? value : value ?? '');
-		return verdict === true ? null : verdict || _('Expecting: %s').format(_('valid value'));
+		// Lists are looked at one by one.
+		for (const one of Array.isArray(value) && value.length ? value : [ empty(value) ? '' : value ]) {
+			const verdict = this.validate(id, one);
+			if (verdict !== true)
+				return verdict || _('Expecting: %s').format(_('valid value'));
+		}
+		return null;
 	},
 
 	isValid(id) {

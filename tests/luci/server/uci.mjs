@@ -145,25 +145,26 @@ export class Uci {
 			const id = name ?? `cfg${(++this.#anonymous).toString(16).padStart(6, 'a')}`;
 			sections.set(id, { '.anonymous': name === undefined, '.type': type, '.name': id });
 			log.push([ 'add', id, type ]);
-			const [ code ] = this._set({ config, section: id, values }, own, { sections, log });
+			const [ code ] = this.#assign(sections, log, id, values);
 			return [ code, { section: id } ];
 		});
 	}
 
-	_set({ config, section, values = {} }, own, at) {
-		const change = (sections, log) => {
-			const found = sections.get(section);
-			if (!found)
-				return [ status.NOT_FOUND ];
-			for (const [ name, value ] of Object.entries(values)) {
-				if (!NAME.test(name))
-					return [ status.INVALID_ARGUMENT ];
-				found[name] = Array.isArray(value) ? value.map(String) : typeof value == 'boolean' ? String(Number(value)) : String(value);
-				log.push([ 'set', section, name, String(value) ]);
-			}
-			return [ status.OK ];
-		};
-		return at ? change(at.sections, at.log) : this.#change({ config }, own, change);
+	_set({ config, section, values = {} }, own) {
+		return this.#change({ config }, own, (sections, log) => this.#assign(sections, log, section, values));
+	}
+
+	#assign(sections, log, section, values) {
+		const found = sections.get(section);
+		if (!found)
+			return [ status.NOT_FOUND ];
+		for (const [ name, value ] of Object.entries(values)) {
+			if (!NAME.test(name))
+				return [ status.INVALID_ARGUMENT ];
+			found[name] = Array.isArray(value) ? value.map(String) : typeof value == 'boolean' ? String(Number(value)) : String(value);
+			log.push([ 'set', section, name, String(value) ]);
+		}
+		return [ status.OK ];
 	}
 
 	_delete({ config, section, option, options }, own) {
