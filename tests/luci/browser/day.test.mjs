@@ -11,7 +11,7 @@ import { World } from './world.mjs';
 
 /** Polls of a day, one every two seconds. */
 const DAY = 43200;
-const POLLS = Number(process.env.LUCI_POLLS ?? 1500);
+const POLLS = Number(process.env.LUCI_POLLS ?? 600);
 const MIB = 1024 * 1024;
 
 describe('a day on the Status page', { timeout: 180000 + POLLS * 100 }, () => {

@@ -1,7 +1,6 @@
 // The sections of a form: all of a type below each other, in a table, or a single one by name.
 
 import { Node } from './form-map.js';
-import { DummyValue } from './form-values.js';
 
 export const AbstractSection = Node.extend({
 	__name__: 'form.AbstractSection',
@@ -203,8 +202,7 @@ export const GridSection = TableSection.extend({
 	async cell(option, id, index) {
 		if (option.editable)
 			return option.render(index, id, true);
-		const text = option instanceof DummyValue ? option.cfgvalue(id) : option.textvalue(id);
-		const shown = await text;
+		const shown = await option.textvalue(id);
 		const title = option.titleFn('title') ?? '';
 		return E('td', { class: 'td cbi-value-field', 'data-title': title, 'data-name': option.option }, L.dom.elem(shown) ? shown : [ shown ?? E('em', {}, [ _('none') ]) ]);
 	},
