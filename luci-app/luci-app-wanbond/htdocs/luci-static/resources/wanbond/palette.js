@@ -19,7 +19,32 @@ const MARKS = [
 ];
 const DASHES = [ null, '7 3', '2 3', '9 3 2 3', '5 5', '12 3', '1 4', '9 2 2 2 2 2' ];
 
+/* A page is not kept waiting for its style sheet for longer than this. */
+const STYLE_MS = 1500;
+
+let style = null;
+
+function loadStyle() {
+	/* After an upgrade it is another file. */
+	const version = L.env?.resource_version;
+
+	return new Promise(resolve => {
+		const link = E('link', { 'rel': 'stylesheet', 'href': L.resource('wanbond/style.css') + (version ? '?v=' + version : '') });
+
+		link.addEventListener('load', resolve);
+		link.addEventListener('error', resolve);
+		window.setTimeout(resolve, STYLE_MS);
+		document.head.appendChild(link);
+	});
+}
+
 return baseclass.extend({
+	/* Resolves once the style sheet is there: pages load it before they show anything. */
+	ready() {
+		style ??= loadStyle();
+		return style;
+	},
+
 	/* The CSS value of the colour of the WAN at this place in the configuration. */
 	colour(index) {
 		return 'var(--wb-wan-%d)'.format(index % MARKS.length);
@@ -42,15 +67,9 @@ return baseclass.extend({
 	},
 
 	/*
-	 * Loads the style sheet once, and keeps `root` told whether the theme is dark: themes have different ways to
-	 * say so, but all have a background.
+	 * Keeps `root` told whether the theme is dark: themes have different ways to say so, but all have a background.
 	 */
 	dress(root) {
-		const url = L.resource('wanbond/style.css');
-
-		if (!document.querySelector('link[href="%s"]'.format(url)))
-			document.head.appendChild(E('link', { 'rel': 'stylesheet', 'href': url }));
-
 		root.classList.toggle('wb-dark', this.isDark(getComputedStyle(document.body).backgroundColor));
 	},
 

@@ -11,7 +11,7 @@
 return baseclass.extend({
 	/* Loads the configuration; whether this login may read it, as it holds the pairing codes. */
 	load() {
-		return uci.load('wanbond').then(() => true, () => false);
+		return palette.ready().then(() => uci.load('wanbond')).then(() => true, () => false);
 	},
 
 	/* In place of settings that this login may not see. `page` loses its buttons. */

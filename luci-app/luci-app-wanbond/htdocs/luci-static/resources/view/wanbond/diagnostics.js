@@ -1,5 +1,6 @@
 'use strict';
 'require view';
+'require poll';
 'require rpc';
 'require wanbond.api as api';
 'require wanbond.format as format';
@@ -14,6 +15,8 @@
  */
 
 const callLog = rpc.declare({ object: 'log', method: 'read', params: [ 'lines', 'stream', 'oneshot' ], expect: { log: [] } });
+
+const INTERVAL_S = 2;
 
 /* Lines of the whole system's log that are looked through for ours. */
 const LOG_LINES = 1000;
@@ -42,7 +45,7 @@ return view.extend({
 	handleReset: null,
 
 	load() {
-		return api.status().then(status => ({ status }), error => ({ error }));
+		return palette.ready().then(() => api.status()).then(status => ({ status }), error => ({ error }));
 	},
 
 	render({ status, error }) {
@@ -50,24 +53,36 @@ return view.extend({
 
 		palette.dress(root);
 
-		if (error) {
-			const instead = panel.create();
+		if (error)
+			this.wait(root, error);
+		else
+			this.fill(root, status);
 
-			instead.show(error.kind);
-			root.appendChild(instead.node);
-			return root;
-		}
+		return root;
+	},
 
+	/* Shows what is the matter until the daemon answers. */
+	wait(root, error) {
+		const instead = panel.create();
+		const ask = () => api.status().then(status => {
+			poll.remove(ask);
+			instead.node.remove();
+			this.fill(root, status);
+		}, failure => instead.show(failure.kind));
+
+		instead.show(error.kind);
+		root.appendChild(instead.node);
+		poll.add(ask, INTERVAL_S);
+	},
+
+	fill(root, status) {
 		this.status = status;
-		this.writable = !!L.hasViewPermission();
 		root.appendChild(this.findings());
 
-		if (this.writable)
+		if (L.hasViewPermission())
 			root.append(this.speedtest(), this.drill(), this.log(), this.support());
 		else
 			root.appendChild(E('p', { 'class': 'wb-small' }, [ _('Tests, the log and the support bundle take the right to change “%s”.').format('luci-app-wanbond-status') ]));
-
-		return root;
 	},
 
 	findings() {

@@ -156,7 +156,13 @@ return view.extend({
 			}
 
 			this.wish.code = code;
-			this.check(code, found, () => mine == round && this.step == 0, () => { next.disabled = false; }, () => nodes.text(next, _('Continue anyway')));
+			this.check(code, found, {
+				wanted: () => mine == round && this.step == 0,
+				usable: doubtful => {
+					next.disabled = false;
+					nodes.text(next, doubtful ? _('Continue anyway') : _('Continue'));
+				}
+			});
 		};
 
 		input.value = this.wish.code;
@@ -166,10 +172,13 @@ return view.extend({
 			window.clearTimeout(timer);
 			timer = window.setTimeout(check, 250);
 		});
-		next.disabled = !had;
+		next.disabled = !had && !this.report;
 
-		if (this.wish.code)
-			window.setTimeout(check, 0);
+		/* Whoever comes back finds what was found. */
+		if (this.report)
+			this.showReport(found);
+		else if (this.wish.code)
+			check();
 
 		return [
 			E('h3', {}, [ _('Paste the pairing code of your server') ]),
@@ -184,52 +193,52 @@ return view.extend({
 		];
 	},
 
-	/* Checks a code over all links and shows what it finds. */
-	check(code, found, wanted, usable, doubtful) {
+	/*
+	 * Checks a code over all links and shows what it finds. `then` has what the step does about it: `wanted()` whether
+	 * anybody still waits, `usable(doubtful)` that it can be gone on with.
+	 */
+	check(code, found, then) {
 		const progress = tasks.meter();
-
-		const again = button(_('Check again'), '', () => this.check(code, found, wanted, usable, doubtful));
+		const again = button(_('Check again'), '', () => this.check(code, found, then));
 
 		progress.update({ step: _('Looking for the server over each link …') });
 		found.replaceChildren(progress.node);
 
-		return tasks.run(() => api.pairing(code), task => progress.update(task), wanted).then(report => {
-			if (!wanted() || report == null)
+		return tasks.run(() => api.pairing(code), task => progress.update(task), then.wanted).then(report => {
+			if (!then.wanted() || report == null)
 				return;
-
-			const reached = (report.wans ?? []).filter(wan => wan.reached).length;
 
 			this.report = report;
-			found.replaceChildren(
-				report.reached
-					? finding('good', N_(reached, 'The server answers over %d link.', 'The server answers over %d links.').format(reached), report.why)
-					: finding('bad', _('The server was not reached.'), report.why || _('Is it running, and are its ports open in the provider\'s firewall?')),
-				...(report.wans ?? []).map(linkFinding)
-			);
-			usable();
+			this.showReport(found);
+			then.usable(!report.reached);
 
-			if (!report.reached) {
+			if (!report.reached)
 				found.append(again);
-				doubtful();
-			}
 		}, error => {
-			if (!wanted())
+			if (!then.wanted())
 				return;
 
-			const unable = [ 'newer', 'daemon' ].includes(error.kind);
-
-			found.replaceChildren(unable
+			found.replaceChildren([ 'newer', 'daemon' ].includes(error.kind)
 				? finding('warn', _('The code could not be checked.'), _('%s It is checked when the connection is made.').format(error.message))
-				: finding('bad', _('The check failed.'), error.message));
-
-			found.append(again);
+				: finding('bad', _('The check failed.'), error.message), again);
 
 			/* A code that is wrong in itself can't be gone past; a check that did not come about can. */
-			if (error.kind != 'refused' || error.code == 'busy') {
-				usable();
-				doubtful();
-			}
+			if (error.kind != 'refused' || error.code == 'busy')
+				then.usable(true);
 		});
+	},
+
+	/* What the check found, link by link. */
+	showReport(found) {
+		const wans = this.report.wans ?? [];
+		const reached = wans.filter(wan => wan.reached).length;
+
+		found.replaceChildren(
+			this.report.reached
+				? finding('good', N_(reached, 'The server answers over %d link.', 'The server answers over %d links.').format(reached), this.report.why)
+				: finding('bad', _('The server was not reached.'), this.report.why || _('Is it running, and are its ports open in the provider\'s firewall?')),
+			...wans.map(linkFinding)
+		);
 	},
 
 	/* ── 2: the links ── */

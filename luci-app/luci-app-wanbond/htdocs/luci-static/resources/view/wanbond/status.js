@@ -36,6 +36,10 @@ return view.extend({
 	handleSave: null,
 	handleReset: null,
 
+	load() {
+		return palette.ready();
+	},
+
 	render() {
 		this.writable = !!L.hasViewPermission();
 		this.range = RANGES[0];

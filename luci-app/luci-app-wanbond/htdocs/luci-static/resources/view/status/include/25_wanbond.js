@@ -59,7 +59,7 @@ return baseclass.extend({
 
 	/* Nothing to show where the daemon is not there, or this login may not see it. */
 	load() {
-		return api.status().catch(() => null);
+		return palette.ready().then(() => api.status()).catch(() => null);
 	},
 
 	/* The same node each time, brought up to date: the overview page puts it where it already is. */
