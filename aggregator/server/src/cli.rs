@@ -1,5 +1,6 @@
 //! The commands.
 
+mod fleet;
 mod forward;
 mod key;
 mod probe;
@@ -51,6 +52,9 @@ enum Command {
     /// Lead public ports to hosts behind routers; a running server follows at once
     #[command(subcommand)]
     Forward(forward::ForwardCommand),
+    /// Share the list of routers with other servers, through etcd
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// Say what the settings mean, or what is wrong with them
     Check,
     /// Ask, from here or anywhere, whether a wanbond server answers over UDP and TCP
@@ -91,6 +95,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Router(command) => router::run(&state, &command),
         Command::Key(command) => key::run(&state, &command),
         Command::Forward(command) => forward::run(&state, &command),
+        Command::Fleet(command) => fleet::run(&state, &command),
         Command::Check => check(&state),
         Command::Probe { endpoints } if endpoints.is_empty() => {
             probe::run(&state.config()?.endpoints)
@@ -145,6 +150,11 @@ fn check(state: &StateDir) -> anyhow::Result<()> {
     let routers = state.routers()?;
     if let Some(previous) = state.previous_key()? {
         println!("previous public key: {}", previous.public());
+    }
+    if let Some(fleet) = state.fleet_settings()? {
+        for url in &fleet.access.urls {
+            println!("fleet: {url}");
+        }
     }
     println!("routers: {}", routers.entries.len());
     match routers.broken.into_iter().next() {

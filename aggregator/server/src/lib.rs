@@ -5,7 +5,8 @@
 //! - [`state`]: the directory on disk (`server.toml`, `key`, `routers/*.toml`), how the command
 //!   line changes it and how the running daemon notices.
 //! - [`config`]: `server.toml`, parsed once into types; every default has its reason beside it.
-//! - [`directory`]: the routers admitted right now, in memory. Files feed it; other sources may.
+//! - [`directory`]: the routers admitted right now, in memory. The files feed it.
+//! - [`fleet`]: the list of routers that several servers share through etcd, where wanted.
 //! - [`inner`]: the addresses inside the tunnel, the server's and each router's.
 //! - [`forwards`]: public ports that lead to hosts behind routers.
 //! - [`usage`]: what each router has moved this month.
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod directory;
 pub mod egress;
+pub mod fleet;
 pub mod forwards;
 pub mod inner;
 pub mod limits;

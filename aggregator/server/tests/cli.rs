@@ -283,3 +283,26 @@ fn the_key_is_rotated_once_at_a_time() {
     assert!(!previous.exists() && key("previous public key: ").is_none());
     server.ok(&["key", "rotate"]);
 }
+
+#[test]
+fn a_fleet_that_can_t_be_had_changes_nothing() {
+    let server = Server::new();
+    server.ok(&["init", "--endpoint", "vps.example"]);
+    for command in ["status", "key", "leave", "codes"] {
+        assert!(server.fails(&["fleet", command]).contains("in no fleet"), "{command}");
+    }
+    // Port 9 of this machine is nobody's.
+    let etcd = ["--etcd", "http://127.0.0.1:9"];
+    let said = server.fails(&[&["fleet", "start"][..], &etcd].concat());
+    assert!(said.contains("etcd can't be reached (http://127.0.0.1:9: "), "{said}");
+    let key = server.state.join("no-key");
+    std::fs::write(&key, "short\n").unwrap();
+    let join = ["fleet", "join", "--fleet-key", key.to_str().unwrap()];
+    let said = server.fails(&[&join[..], &etcd].concat());
+    assert!(said.contains("this is no fleet's key"), "{said}");
+    assert!(server.fails(&["fleet", "start"]).contains("is no etcd address"));
+    let said = server.fails(&["fleet", "start", "--etcd", "https://a:1", "--ca", "/nowhere"]);
+    assert!(said.contains("can't read /nowhere"), "{said}");
+    assert!(!server.state.join("fleet").exists());
+    assert_eq!(server.ok(&["router", "add", "home"]).lines().count(), 1);
+}

@@ -16,10 +16,14 @@ use crate::state::StateDir;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RouterCommand {
-    /// Add a router and print its pairing code, which can't be shown again
+    /// Add a router and print its pairing code, which can't be shown again. In a fleet: one code
+    /// per server, this one's first
     Add {
         /// Up to 64 letters, digits, '-', '_' and '.'
         name: String,
+        /// To this server alone, though it is in a fleet
+        #[arg(long)]
+        local: bool,
         /// Draw the code as a QR code too, on standard error
         #[arg(long)]
         print_qr: bool,
@@ -131,13 +135,12 @@ impl LimitArguments {
 
 pub(super) fn run(state: &StateDir, command: &RouterCommand) -> anyhow::Result<()> {
     match command {
-        RouterCommand::Add { name, print_qr } => add(state, name, *print_qr),
+        RouterCommand::Add { name, local, print_qr } => add(state, name, *local, *print_qr),
         RouterCommand::List { json } => list(state, *json),
         RouterCommand::Show { name, json } => show(state, name, *json),
         RouterCommand::Remove { name, json } => remove(state, name, *json),
         RouterCommand::Rekey { name, print_qr } => {
-            print_code(&state.rekey_router(name)?, *print_qr);
-            Ok(())
+            print_codes(state, &state.rekey_router(name)?, *print_qr)
         }
         RouterCommand::Disable { name } => enable(state, name, false),
         RouterCommand::Enable { name } => enable(state, name, true),
@@ -154,13 +157,34 @@ fn enable(state: &StateDir, name: &str, enabled: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add(state: &StateDir, name: &str, print_qr: bool) -> anyhow::Result<()> {
+fn add(state: &StateDir, name: &str, local: bool, print_qr: bool) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    print_code(&state.add_router(name, now.as_secs())?, print_qr);
+    let now = now.as_secs();
+    if local {
+        print_code(&state.add_local_router(name, now)?, print_qr);
+        return Ok(());
+    }
+    print_codes(state, &state.add_router(name, now)?, print_qr)
+}
+
+/// One line on standard output, and in a fleet one for each other server, if the router is the
+/// fleet's.
+fn print_codes(state: &StateDir, code: &PairingCode, print_qr: bool) -> anyhow::Result<()> {
+    print_code(code, print_qr);
+    let key = code.seed.static_secret().public();
+    let shared = |entry: &RouterEntry| entry.shared && entry.public_key == key;
+    if !state.routers()?.entries.iter().any(shared) {
+        return Ok(());
+    }
+    match state.codes_elsewhere(&code.seed) {
+        Ok(others) => others.iter().for_each(|code| print_code(code, print_qr)),
+        Err(error) => eprintln!(
+            "that was this server's code; for the others', give it to `wanbond-server fleet codes` later: {error}"
+        ),
+    }
     Ok(())
 }
 
-/// Exactly one line on standard output.
 fn print_code(code: &PairingCode, print_qr: bool) {
     let code = code.to_string();
     if print_qr {
@@ -179,6 +203,7 @@ struct Shown<'a> {
     public_key: String,
     created: u64,
     enabled: bool,
+    fleet: bool,
     limits: &'a RouterLimits,
     inner_ipv4: Option<Ipv4Addr>,
     inner_ipv6: Option<Ipv6Addr>,
@@ -195,6 +220,7 @@ impl<'a> Shown<'a> {
             public_key: entry.public_key.to_string(),
             created: entry.created,
             enabled: entry.enabled,
+            fleet: entry.shared,
             limits: &entry.limits,
             inner_ipv4: inner.map(|inner| inner.v4),
             inner_ipv6: inner.map(|inner| inner.v6),
@@ -225,7 +251,8 @@ fn list(state: &StateDir, json: bool) -> anyhow::Result<()> {
     let width = routers.entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     for entry in &routers.entries {
         let state = if entry.enabled { "enabled" } else { "disabled" };
-        println!("{:width$}  {state:8}  {}", entry.name, entry.public_key);
+        let fleet = if entry.shared { "  fleet" } else { "" };
+        println!("{:width$}  {state:8}  {}{fleet}", entry.name, entry.public_key);
     }
     if routers.entries.is_empty() {
         eprintln!("no routers yet; add one with `wanbond-server router add NAME`");
@@ -244,6 +271,9 @@ fn show(state: &StateDir, name: &str, json: bool) -> anyhow::Result<()> {
     println!("public key: {}", shown.public_key);
     println!("created: {} (seconds since 1970)", shown.created);
     println!("enabled: {}", if shown.enabled { "yes" } else { "no" });
+    if shown.fleet {
+        println!("of the fleet: yes");
+    }
     let limits = shown.limits;
     for (what, value) in [
         ("flows", limits.flows),

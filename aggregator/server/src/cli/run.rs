@@ -39,7 +39,7 @@ async fn serve(state: StateDir) -> anyhow::Result<()> {
     let key = state.key()?;
     let previous_key = state.previous_key()?;
     let ledger = Arc::new(Ledger::open(state.path(), Month::now()));
-    let follower = Arc::new(Follower::start(state)?);
+    let follower = Arc::new(Follower::start(state)?.with_fleet().context("can't start a thread")?);
     let config = follower.config();
     let now = Arc::clone(&config.borrow());
     let machine = Machine::detect();

@@ -2,7 +2,7 @@
 //!
 //! A [`Directory`] is cheap to ask (one lock held for a hash look-up) and tells its watchers when
 //! it changes, so that sessions of a removed router end at once. Whoever knows the routers feeds
-//! it: today the files of the state directory.
+//! it: the files of the state directory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,6 +33,8 @@ pub struct RouterEntry {
     pub inner: u32,
     /// Public ports that lead to hosts behind it.
     pub forwards: Vec<Forward>,
+    /// Whether it is on the list that this server shares with others ([`crate::fleet`]).
+    pub shared: bool,
 }
 
 /// All routers at one moment.
@@ -190,6 +192,7 @@ mod tests {
             enabled: true,
             inner: id.into(),
             forwards: Vec::new(),
+            shared: false,
         }
     }
 

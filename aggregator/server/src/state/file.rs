@@ -94,7 +94,7 @@ const HEADER: &str = "\
 ";
 
 /// The file's text.
-pub(super) fn write(entry: &RouterEntry) -> String {
+pub(crate) fn write(entry: &RouterEntry) -> String {
     let file = File {
         public_key: entry.public_key.to_string(),
         preshared_key: entry.psk.to_text(),
@@ -110,7 +110,7 @@ pub(super) fn write(entry: &RouterEntry) -> String {
 }
 
 /// Reads the file of the router `name`; the error is for people.
-pub(super) fn read(name: &str, text: &str) -> Result<RouterEntry, String> {
+pub(crate) fn read(name: &str, text: &str) -> Result<RouterEntry, String> {
     let file: File =
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
     let public_key: PublicKey =
@@ -134,6 +134,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<RouterEntry, String> {
         created: file.created,
         limits: file.limits,
         enabled: file.enabled,
+        shared: false,
     })
 }
 
@@ -191,6 +192,7 @@ mod tests {
                 created,
                 limits: RouterLimits { flows, lanes, ..RouterLimits::default() },
                 enabled,
+                shared: false,
                 inner,
                 forwards: vec![
                     Forward::new(Protocol::Udp, port, port.saturating_add(more),

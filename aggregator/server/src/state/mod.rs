@@ -7,6 +7,9 @@
 //!   key.previous       0600, the one before it, while routers still use it
 //!   routers/NAME.toml  0600, one file per router: keys, inner number, limits, port forwards
 //!   usage/             what routers have moved this month, written by the daemon
+//!   fleet/             only where servers share a list of routers ([`crate::fleet`])
+//!     settings.toml    0600, where that list is, and the key it is sealed with
+//!     routers/         0600, the list as last seen: files like those in routers/
 //! ```
 //!
 //! The command line writes here and nowhere else; a running daemon [watches](watch) and follows.
@@ -16,6 +19,7 @@
 //! its own, the directory is that user's, and so is whatever root's commands write there.
 
 mod file;
+mod fleet;
 mod keys;
 mod names;
 mod numbers;
@@ -37,10 +41,12 @@ use zeroize::Zeroizing;
 
 use crate::config::{self, Config, ConfigError};
 use crate::directory::RouterEntry;
+use crate::fleet::{FleetError, SettingsError};
 use crate::forwards::{self, Conflict, Ports};
 use crate::inner::unique_local;
 use crate::limits::RouterLimits;
 
+pub(crate) use file::{read as router_from_text, write as router_to_text};
 pub use names::{BadName, MAX_NAME, check_name};
 
 /// What can go wrong with the state directory. Each text says what to do.
@@ -120,6 +126,20 @@ pub enum StateError {
         /// Protocol and ports.
         what: String,
     },
+    /// `fleet share` of one that is.
+    #[error("router '{0}' is the fleet's already")]
+    RouterShared(String),
+    /// What this server's fleet is, is wrong.
+    #[error("{path} is wrong: {error}\ncorrect it, or remove it and join the fleet again")]
+    BadFleet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: SettingsError,
+    },
+    /// The list that servers share.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// A forward is in the way of another thing.
     #[error(transparent)]
     Conflict(#[from] Conflict),
@@ -189,8 +209,9 @@ impl StateDir {
         self.path.join("routers")
     }
 
-    fn router_path(&self, name: &str) -> PathBuf {
-        self.routers_path().join(format!("{name}.toml"))
+    fn router_path(&self, name: &str, shared: bool) -> PathBuf {
+        let folder = if shared { self.fleet_routers_path() } else { self.routers_path() };
+        folder.join(format!("{name}.toml"))
     }
 
     /// Makes the directory, the key and `server.toml`, each where it is missing. Endpoints, if
@@ -281,7 +302,7 @@ impl StateDir {
         for (place, number) in numbers::missing(entries) {
             let entry = &mut entries[place];
             entry.inner = number;
-            let path = self.router_path(&entry.name);
+            let path = self.router_path(&entry.name, entry.shared);
             let written = fs::read_to_string(&path)
                 .map_err(io_error("read", &path))
                 .map(Zeroizing::new)
@@ -304,28 +325,50 @@ impl StateDir {
     }
 
     fn read_routers(&self) -> Result<Routers> {
-        let path = self.routers_path();
         let mut routers = Routers::default();
-        let list = fs::read_dir(&path).map_err(|error| self.missing("list", &path, error))?;
-        for item in list {
-            let item = item.map_err(io_error("list", &path))?;
-            let file_name = item.file_name();
-            let Some(name) = file_name.to_str().and_then(|name| name.strip_suffix(".toml")) else {
-                continue;
-            };
-            // Hidden files are being written, others are an editor's.
-            if check_name(name).is_err() {
+        self.read_folder(false, &mut routers)?;
+        if self.fleet_routers_path().is_dir() {
+            self.read_folder(true, &mut routers)?;
+        }
+        routers.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(routers)
+    }
+
+    /// Adds a folder's routers. Where the fleet has one of the same name as this server, this
+    /// server's counts.
+    fn read_folder(&self, shared: bool, routers: &mut Routers) -> Result<()> {
+        let folder = if shared { self.fleet_routers_path() } else { self.routers_path() };
+        for name in self.router_names(&folder)? {
+            if shared && self.router_path(&name, false).exists() {
+                tracing::debug!(router = name, "the fleet has another of this name");
                 continue;
             }
-            match self.read_router(name) {
+            match self.read_router_at(&name, shared) {
                 Ok(entry) => routers.entries.push(entry),
                 // Removed since it was listed.
                 Err(StateError::NoSuchRouter(_)) => {}
                 Err(error) => routers.broken.push(error),
             }
         }
-        routers.entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(routers)
+        Ok(())
+    }
+
+    /// The names of the routers whose files are in a folder.
+    fn router_names(&self, folder: &Path) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        let list = fs::read_dir(folder).map_err(|error| self.missing("list", folder, error))?;
+        for item in list {
+            let item = item.map_err(io_error("list", folder))?;
+            let file_name = item.file_name();
+            let Some(name) = file_name.to_str().and_then(|name| name.strip_suffix(".toml")) else {
+                continue;
+            };
+            // Hidden files are being written, others are an editor's.
+            if check_name(name).is_ok() {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// One router.
@@ -342,8 +385,15 @@ impl StateDir {
     }
 
     fn read_router(&self, name: &str) -> Result<RouterEntry> {
+        match self.read_router_at(name, false) {
+            Err(StateError::NoSuchRouter(_)) => self.read_router_at(name, true),
+            read => read,
+        }
+    }
+
+    fn read_router_at(&self, name: &str, shared: bool) -> Result<RouterEntry> {
         check_name(name)?;
-        let path = self.router_path(name);
+        let path = self.router_path(name, shared);
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -351,14 +401,36 @@ impl StateDir {
             }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        file::read(name, &text).map_err(|reason| StateError::BadRouter { path, reason })
+        file::read(name, &text)
+            .map(|entry| RouterEntry { shared, ..entry })
+            .map_err(|reason| StateError::BadRouter { path, reason })
+    }
+
+    /// Whether a router is the fleet's, as far as is known here.
+    fn is_shared(&self, name: &str) -> Result<bool> {
+        check_name(name)?;
+        Ok(!self.router_path(name, false).exists() && self.fleet_settings()?.is_some())
     }
 
     /// Adds a router, `created` seconds after 1970, and returns its code, which is kept nowhere.
+    /// Where this server is in a fleet, it is the fleet's.
     ///
     /// # Errors
-    /// If the name is bad or taken, or the state can't be read or written.
+    /// If the name is bad or taken, or the state can't be read or written, or etcd not be reached.
     pub fn add_router(&self, name: &str, created: u64) -> Result<PairingCode> {
+        let shared = self.fleet_settings()?.is_some();
+        self.add(name, created, shared)
+    }
+
+    /// Adds a router to this server alone, be it in a fleet or not.
+    ///
+    /// # Errors
+    /// As [`Self::add_router`].
+    pub fn add_local_router(&self, name: &str, created: u64) -> Result<PairingCode> {
+        self.add(name, created, false)
+    }
+
+    fn add(&self, name: &str, created: u64, shared: bool) -> Result<PairingCode> {
         check_name(name)?;
         let server = self.key()?.public();
         let endpoints = self.config()?.endpoints;
@@ -367,6 +439,9 @@ impl StateDir {
         let _lock = self.lock()?;
         let mut others = self.read_routers()?.entries;
         self.give_numbers(&mut others);
+        if others.iter().any(|other| other.name == name) {
+            return Err(StateError::RouterExists(name.to_owned()));
+        }
         let entry = RouterEntry {
             name: name.to_owned(),
             public_key: seed.static_secret().public(),
@@ -376,9 +451,14 @@ impl StateDir {
             enabled: true,
             inner: numbers::next(&others),
             forwards: Vec::new(),
+            shared,
         };
+        if let Some(fleet) = self.fleet()?.filter(|_| shared) {
+            self.add_shared(&fleet, &entry)?;
+            return Ok(PairingCode { server, endpoints, seed });
+        }
         let text = Zeroizing::new(file::write(&entry));
-        match put_new(&self.router_path(name), text.as_bytes()) {
+        match put_new(&self.router_path(name, false), text.as_bytes()) {
             Err(StateError::Io { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(StateError::RouterExists(name.to_owned()))
             }
@@ -392,14 +472,20 @@ impl StateDir {
     /// # Errors
     /// If there is none of that name, or its file can't be removed.
     pub fn remove_router(&self, name: &str) -> Result<()> {
-        check_name(name)?;
-        let path = self.router_path(name);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_dir_of(&path),
+        if self.is_shared(name)? {
+            let _lock = self.lock()?;
+            return self.remove_shared(name);
+        }
+        self.remove_file(&self.router_path(name, false), name)
+    }
+
+    fn remove_file(&self, path: &Path, name: &str) -> Result<()> {
+        match fs::remove_file(path) {
+            Ok(()) => sync_dir_of(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(StateError::NoSuchRouter(name.to_owned()))
             }
-            Err(error) => Err(io_error("remove", &path)(error)),
+            Err(error) => Err(io_error("remove", path)(error)),
         }
     }
 
@@ -423,10 +509,28 @@ impl StateDir {
     ///
     /// # Errors
     /// If there is no such router, or its file is wrong or can't be written.
-    pub fn change_router(&self, name: &str, change: impl FnOnce(&mut RouterEntry)) -> Result<()> {
+    pub fn change_router(&self, name: &str, change: impl Fn(&mut RouterEntry)) -> Result<()> {
+        self.edit(name, &|entry, _| {
+            change(entry);
+            Ok(())
+        })
+    }
+
+    /// Changes a router wherever it is kept; `edit` is given all routers too, and may be called
+    /// again with a newer state of both.
+    fn edit(
+        &self,
+        name: &str,
+        edit: &dyn Fn(&mut RouterEntry, &[RouterEntry]) -> Result<()>,
+    ) -> Result<()> {
         let _lock = self.lock()?;
-        let mut entry = self.read_router(name)?;
-        change(&mut entry);
+        if self.is_shared(name)? {
+            return self.edit_shared(name, edit);
+        }
+        let mut entries = self.read_routers()?.entries;
+        self.give_numbers(&mut entries);
+        let mut entry = self.read_router_at(name, false)?;
+        edit(&mut entry, &entries)?;
         self.put_router(&entry)
     }
 
@@ -441,25 +545,24 @@ impl StateDir {
         listening: impl Fn(Protocol) -> BTreeSet<u16>,
     ) -> Result<()> {
         let own_ports = self.config()?.ports;
-        let _lock = self.lock()?;
-        let mut entries = self.read_routers()?.entries;
-        self.give_numbers(&mut entries);
-        let mut entry = self.read_router(name)?;
-        for forward in wanted {
-            let others = entries.iter().filter(|other| other.name != name).chain([&entry]);
-            let others = others.flat_map(|other| other.forwards.iter().map(|f| (&*other.name, f)));
-            forwards::check(forward, others, &own_ports)?;
-            let (first, last) = forward.ports();
-            let protocol = forward.protocol();
-            if let Some(&port) = listening(protocol).range(first..=last).next() {
-                return Err(Conflict::Listening { protocol, port }.into());
+        self.edit(name, &|entry, entries| {
+            for forward in wanted {
+                let others = entries.iter().filter(|other| other.name != name).chain([&*entry]);
+                let others = others
+                    .flat_map(|other| other.forwards.iter().map(|forward| (&*other.name, forward)));
+                forwards::check(forward, others, &own_ports)?;
+                let (first, last) = forward.ports();
+                let protocol = forward.protocol();
+                if let Some(&port) = listening(protocol).range(first..=last).next() {
+                    return Err(Conflict::Listening { protocol, port }.into());
+                }
+                if entry.forwards.len() == MAX_FORWARDS {
+                    return Err(StateError::TooManyForwards(name.to_owned()));
+                }
+                entry.forwards.push(*forward);
             }
-            if entry.forwards.len() == MAX_FORWARDS {
-                return Err(StateError::TooManyForwards(name.to_owned()));
-            }
-            entry.forwards.push(*forward);
-        }
-        self.put_router(&entry)
+            Ok(())
+        })
     }
 
     /// Removes the forwards of exactly these ports from a router.
@@ -467,24 +570,24 @@ impl StateDir {
     /// # Errors
     /// If there is no such router or forward, or the file can't be written.
     pub fn remove_forwards(&self, name: &str, ports: &[(Protocol, Ports)]) -> Result<()> {
-        let _lock = self.lock()?;
-        let mut entry = self.read_router(name)?;
-        for (protocol, ports) in ports {
-            let before = entry.forwards.len();
-            entry.forwards.retain(|forward| {
-                (forward.protocol(), forward.ports()) != (*protocol, (ports.first, ports.last))
-            });
-            if entry.forwards.len() == before {
-                let what = format!("{} {ports}", protocol.name());
-                return Err(StateError::NoSuchForward { router: name.to_owned(), what });
+        self.edit(name, &|entry, _| {
+            for (protocol, ports) in ports {
+                let before = entry.forwards.len();
+                entry.forwards.retain(|forward| {
+                    (forward.protocol(), forward.ports()) != (*protocol, (ports.first, ports.last))
+                });
+                if entry.forwards.len() == before {
+                    let what = format!("{} {ports}", protocol.name());
+                    return Err(StateError::NoSuchForward { router: name.to_owned(), what });
+                }
             }
-        }
-        self.put_router(&entry)
+            Ok(())
+        })
     }
 
     fn put_router(&self, entry: &RouterEntry) -> Result<()> {
         let text = Zeroizing::new(file::write(entry));
-        put(&self.router_path(&entry.name), text.as_bytes(), 0o600)
+        put(&self.router_path(&entry.name, entry.shared), text.as_bytes(), 0o600)
     }
 
     fn missing(&self, action: &'static str, path: &Path, error: io::Error) -> StateError {

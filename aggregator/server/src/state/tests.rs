@@ -49,7 +49,7 @@ fn permissions() {
     assert_eq!(mode(state.path().to_owned()), 0o700);
     assert_eq!(mode(state.routers_path()), 0o700);
     assert_eq!(mode(state.key_path()), 0o600);
-    assert_eq!(mode(state.router_path("home")), 0o600);
+    assert_eq!(mode(state.router_path("home", false)), 0o600);
     fs::set_permissions(state.key_path(), fs::Permissions::from_mode(0o644)).unwrap();
     let error = state.key().unwrap_err().to_string();
     assert!(error.contains("chmod 600") && error.contains("644"), "{error}");
@@ -78,7 +78,7 @@ fn one_broken_router_hides_no_other() {
     let (_dir, state) = state();
     state.add_router("b", 1).unwrap();
     state.add_router("a", 1).unwrap();
-    fs::write(state.router_path("broken"), "created = [").unwrap();
+    fs::write(state.router_path("broken", false), "created = [").unwrap();
     fs::write(state.routers_path().join("a.toml~"), "x").unwrap();
     fs::write(state.routers_path().join(".c.toml"), "x").unwrap();
     let routers = state.routers().unwrap();
@@ -122,20 +122,20 @@ fn every_router_has_a_number_of_its_own_and_keeps_it() {
 
     // Files of an older version, and a copy.
     for name in ["c", "d"] {
-        let path = state.router_path(name);
+        let path = state.router_path(name, false);
         let text = fs::read_to_string(&path).unwrap();
         let older: String =
             text.lines().filter(|l| !l.starts_with("inner")).map(|l| format!("{l}\n")).collect();
         fs::write(&path, older + "# a note\n").unwrap();
     }
-    fs::copy(state.router_path("b"), state.router_path("copy")).unwrap();
+    fs::copy(state.router_path("b", false), state.router_path("copy", false)).unwrap();
     let given = numbers(&state);
     let all: BTreeSet<u32> = given.iter().map(|(_, number)| *number).collect();
     assert_eq!((all.len(), all.contains(&0)), (4, false), "{given:?}");
     assert_eq!(given[0], ("b".to_owned(), 1));
     assert_eq!(numbers(&state), given);
     assert_eq!(StateDir::new(state.path()).router("d").unwrap().inner, given[3].1);
-    let text = fs::read_to_string(state.router_path("d")).unwrap();
+    let text = fs::read_to_string(state.router_path("d", false)).unwrap();
     assert!(text.contains("# a note"), "{text}");
 }
 

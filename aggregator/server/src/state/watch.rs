@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -30,6 +30,8 @@ pub struct Follower {
     state: StateDir,
     directory: Arc<Directory>,
     config: watch::Sender<Arc<Config>>,
+    /// Told at each change: the fleet this server is in may be another.
+    wake: Option<mpsc::Sender<()>>,
 }
 
 impl Follower {
@@ -39,9 +41,23 @@ impl Follower {
     /// If `server.toml` or the list of routers can't be read. A broken router file is only logged.
     pub fn start(state: StateDir) -> Result<Self, StateError> {
         let config = watch::Sender::new(Arc::new(state.config()?));
-        let follower = Self { state, directory: Arc::new(Directory::new()), config };
+        let follower = Self { state, directory: Arc::new(Directory::new()), config, wake: None };
         follower.read_routers()?;
         Ok(follower)
+    }
+
+    /// Follows the fleet too, if and while this server is in one.
+    ///
+    /// # Errors
+    /// If there can be no thread for it.
+    pub fn with_fleet(mut self) -> std::io::Result<Self> {
+        let (wake, woken) = mpsc::channel();
+        let state = self.state.clone();
+        std::thread::Builder::new()
+            .name("fleet".into())
+            .spawn(move || crate::fleet::follow(&state, &woken))?;
+        self.wake = Some(wake);
+        Ok(self)
     }
 
     /// The routers, always as the files say.
@@ -58,6 +74,10 @@ impl Follower {
 
     /// Reads everything again; what is wrong is logged and stays as it was.
     pub fn reload(&self) {
+        if let Some(wake) = &self.wake {
+            // Ends only with this.
+            let _ = wake.send(());
+        }
         match self.state.config() {
             Ok(config) => {
                 let changed = self.config.send_if_modified(|current| {
@@ -117,8 +137,9 @@ impl Follower {
         loop {
             match &watcher {
                 Ok(active) => match active.changed().await {
-                    Ok(Seen::Changed) => self.reload(),
-                    Ok(Seen::Moved) => {
+                    // The first to look at the fleet's folder once there is one.
+                    Ok(Seen::Changed) if active.sees_all(&self.state) => self.reload(),
+                    Ok(_) => {
                         watcher = Watcher::new(&self.state);
                         self.reload();
                     }
@@ -143,7 +164,10 @@ enum Seen {
     Moved,
 }
 
-struct Watcher(AsyncFd<Events>);
+struct Watcher {
+    events: AsyncFd<Events>,
+    fleet: bool,
+}
 
 /// tokio asks for the older of the two descriptor traits.
 struct Events(Inotify);
@@ -169,11 +193,17 @@ impl Watcher {
         for path in &paths {
             inotify.add_watch(path, flags)?;
         }
+        let fleet = inotify.add_watch(&state.fleet_routers_path(), flags).is_ok();
         // Its successor is unsafe, for types whose descriptor may change or close while it is
         // registered; `Events` owns its one.
         #[expect(deprecated)]
         let events = AsyncFd::new(Events(inotify))?;
-        Ok(Self(events))
+        Ok(Self { events, fleet })
+    }
+
+    /// Whether it watches everything there is.
+    fn sees_all(&self, state: &StateDir) -> bool {
+        self.fleet == state.fleet_routers_path().is_dir()
     }
 
     /// Waits for a change and for the burst it belongs to.
@@ -202,7 +232,7 @@ impl Watcher {
             | AddWatchFlags::IN_IGNORED
             | AddWatchFlags::IN_UNMOUNT;
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = self.events.readable().await?;
             let Ok(events) = ready.try_io(|fd| Ok(fd.get_ref().0.read_events()?)) else { continue };
             let any_moved = events?.iter().any(|event| event.mask.intersects(moved));
             return Ok(if any_moved { Seen::Moved } else { Seen::Changed });
