@@ -20,6 +20,15 @@
 #   --build                 build the program from the sources this script lies in
 #   --inner-ipv4 NETWORK    addresses inside the tunnel (default 10.239.0.0/16)
 #   --routed-ipv6 NETWORK   a network that the provider routes to this VPS, for the routers' LANs
+#                           (default: one that is delegated to it already, if any); none: not at all
+#   --etcd URL              share the list of routers with other VPSes in this etcd; repeatable. The
+#                           first VPS begins the fleet, each other one needs its key: there,
+#                           wanbond-server fleet key
+#   --fleet-key FILE        the fleet's key, to join; - is the standard input
+#   --etcd-user NAME, --etcd-password-file FILE, --etcd-ca FILE, --etcd-certificate FILE,
+#   --etcd-private-key FILE how to get into etcd: all are copied, the files can go afterwards.
+#                           etcd gets the routers' public keys and settings, sealed with the fleet's
+#                           key; never that key, a VPS's own key, or a pairing code
 #   --no-firewall           leave every firewall to its owner
 #   --remove-keys, --keep-keys   for uninstall: what becomes of /etc/wanbond-server
 #   --dry-run               show every change, make none
@@ -42,6 +51,8 @@
     OS_RELEASE=/etc/os-release
     PROC=/proc
     TUN=/dev/net/tun
+    FIREWALLD=/etc/firewalld
+    FIREWALLD_OWN=/usr/lib/firewalld
     DEVICE=wanbond0
     TABLE=wanbond-server # the daemon's own nftables table
     COMMENT=wanbond-server
@@ -75,10 +86,11 @@ main() {
 
 parse() {
     ALL=("$@") COMMAND="" ARGUMENT="" PORT="" ROUTER="" FROM="" SHA256="" BUILD="" INNER="" ROUTED=""
-    FIREWALL=1 KEYS="" DRY_RUN="" YES="" ENDPOINTS=() PORTS=()
+    FIREWALL=1 KEYS="" DRY_RUN="" YES="" ENDPOINTS=() PORTS=() ETCD=() FLEET_KEY="" ETCD_ACCESS=()
     while [ $# -gt 0 ]; do
         case "$1" in
-            --endpoint | --port | --router | --from | --sha256 | --inner-ipv4 | --routed-ipv6)
+            --endpoint | --port | --router | --from | --sha256 | --inner-ipv4 | --routed-ipv6 | --fleet-key | \
+                --etcd | --etcd-user | --etcd-password-file | --etcd-ca | --etcd-certificate | --etcd-private-key)
                 [ -n "${2:-}" ] || usage_error "$1 needs a value"
                 ;;
         esac
@@ -97,6 +109,11 @@ parse() {
             --sha256) SHA256="${2,,}" && shift ;;
             --inner-ipv4) INNER="$2" && shift ;;
             --routed-ipv6) ROUTED="$2" && shift ;;
+            --etcd) ETCD+=("$2") && shift ;;
+            --fleet-key) FLEET_KEY="$2" && shift ;;
+            --etcd-user | --etcd-password-file | --etcd-ca | --etcd-certificate | --etcd-private-key)
+                ETCD_ACCESS+=("--${1#--etcd-}" "$2") && shift
+                ;;
             --build) BUILD=1 ;;
             --no-firewall) FIREWALL="" ;;
             --remove-keys) KEYS=remove ;;
@@ -140,6 +157,11 @@ check_arguments() {
             ;;
     esac
     [ -z "$BUILD" ] || [ -z "$FROM" ] || usage_error "either --build or --from"
+    [ "${#ETCD[@]}" -gt 0 ] || [ -z "$FLEET_KEY${ETCD_ACCESS[*]}" ] || usage_error "a fleet needs --etcd URL"
+    for name in "${ETCD[@]}"; do
+        [[ "$name" =~ ^https?://[^/@[:space:]]+/?$ ]] ||
+            usage_error "--etcd '$name' is no address of etcd; such as https://10.0.0.5:2379"
+    done
 }
 
 usage() {
@@ -316,6 +338,8 @@ look_at_settings() {
     check_ports
     choose_endpoints
     check_inner
+    choose_routed
+    check_fleet
 }
 
 check_os() {
@@ -508,6 +532,90 @@ overlap() {
     [ $((value[0] & mask)) = $((value[1] & mask)) ]
 }
 
+# A network that is delegated to this VPS shows in its routes: what asked for it by DHCPv6 (systemd-
+# networkd, dhcpcd) or the owner rejects or keeps what is not in use. On the first installation, one
+# that nothing else here uses is taken; a network that is merely on the link is only told of.
+choose_routed() {
+    local network used
+    if [ "$ROUTED" != "" ] || has_settings; then
+        return 0
+    fi
+    while read -r network; do
+        used=$(used_of "$network")
+        if [ -n "$used" ]; then
+            say "    IPv6: $network is routed to this VPS, but partly in use here (${used//$'\n'/, }); --routed-ipv6 $network takes it all the same"
+        elif [ -z "$ROUTED" ]; then
+            ROUTED="$network"
+            say "    IPv6: $network is routed to this VPS: each router gets a /64 of it for its LAN (--routed-ipv6 none: not)"
+        else
+            say "    IPv6: $network is routed to this VPS too; to take that one: --routed-ipv6 $network"
+        fi
+    done < <(delegated)
+    [ -z "$ROUTED" ] || return 0
+    while read -r network; do
+        say "    IPv6: $network is on this VPS's link; if its provider routes it here: --routed-ipv6 $network"
+    done < <(ip -6 -o addr show scope global 2>/dev/null | awk '{ print $4 }' | long_enough)
+}
+
+# Networks of public addresses that a /64 for each router can be taken from.
+long_enough() { sed -nE 's,^([23][0-9a-f]{3}:[0-9a-f:]*)/(3[2-9]|4[0-9]|5[0-9]|6[0-3])$,\1/\2,p' | sort -u; }
+
+delegated() {
+    { ip -6 -o route show table all 2>/dev/null || true; } | grep -v ' proto 120 ' |
+        sed -nE 's,^(unreachable|blackhole|prohibit|throw|local) ([^ ]+) .*,\2,p' | long_enough
+}
+
+# used_of NETWORK: routes and addresses of this machine within it.
+used_of() {
+    local other
+    { ip -6 -o route show table all 2>/dev/null || true; } |
+        sed -nE '/ dev '"$DEVICE"'/d; s,^((unreachable|blackhole|prohibit|throw|local|anycast|multicast) )?([23][0-9a-f:]*(/[0-9]+)?) .*,\3,p' |
+        sort -u | while read -r other; do
+        [ "$other" = "$1" ] || ! within6 "$other" "$1" || echo "$other"
+    done
+}
+
+# within6 NET NETWORK: whether an IPv6 network (or address) is part of another.
+within6() {
+    local length="${2#*/}" own="${1#*/}" whole a b
+    [ "$own" != "$1" ] || own=128
+    [ "$own" -ge "$length" ] || return 1
+    a=$(digits6 "${1%/*}") b=$(digits6 "${2%/*}") whole=$((length / 4))
+    [ "${a:0:whole}" = "${b:0:whole}" ] || return 1
+    [ $((length % 4)) = 0 ] ||
+        [ $((16#${a:whole:1} >> (4 - length % 4))) = $((16#${b:whole:1} >> (4 - length % 4))) ]
+}
+
+# digits6 ADDRESS: its 32 digits.
+digits6() {
+    local head="${1%%::*}" tail="" group out="" end=""
+    [[ "$1" != *::* ]] || tail="${1#*::}"
+    for group in ${head//:/ }; do
+        out+=$(printf '%04x' "0x$group")
+    done
+    for group in ${tail//:/ }; do
+        end+=$(printf '%04x' "0x$group")
+    done
+    while [ $((${#out} + ${#end})) -lt 32 ]; do
+        out+=0
+    done
+    echo "$out$end"
+}
+
+# The fleet's key is read once; that it fits, and that etcd answers, shows when it is used.
+check_fleet() {
+    local i
+    [ "${#ETCD[@]}" -gt 0 ] || return 0
+    if [ -n "$FLEET_KEY" ]; then
+        cat "$([ "$FLEET_KEY" = - ] && echo /dev/stdin || echo "$FLEET_KEY")" >"$WORK/fleet-key" 2>/dev/null ||
+            die "the fleet's key can't be read from $FLEET_KEY" "on a VPS that is in the fleet, this prints it: wanbond-server fleet key"
+    fi
+    for ((i = 0; i < ${#ETCD_ACCESS[@]}; i += 2)); do
+        [ "${ETCD_ACCESS[i]}" = --user ] || [ -r "${ETCD_ACCESS[i + 1]}" ] ||
+            die "${ETCD_ACCESS[i + 1]} can't be read" "it was given as --etcd-${ETCD_ACCESS[i]#--}"
+    done
+}
+
 # ----------------------------------------------------------------------------------- the program
 
 # Finds the program that is asked for, and puts it at $WORK/program.
@@ -671,6 +779,7 @@ apply() {
     put_service
     start_service
     test_service
+    put_fleet
 }
 
 service_again() {
@@ -755,7 +864,11 @@ put_state() {
         already "the endpoints"
     fi
     [ -z "$INNER" ] || put_setting inner_ipv4 "\"$INNER\""
-    [ -z "$ROUTED" ] || put_setting routed_ipv6 "\"$ROUTED\""
+    case "$ROUTED" in
+        "") ;;
+        none) drop_setting routed_ipv6 ;;
+        *) put_setting routed_ipv6 "\"$ROUTED\"" ;;
+    esac
     # Without this line the ports are those of the endpoints.
     if [ -n "$PORT" ] && { grep -q '^ports *=' "$STATE/server.toml" 2>/dev/null ||
         [ "$(printf '%s\n' "${ENDPOINTS[@]##*:}" | sort -u)" != "$PORT" ]; }; then
@@ -781,6 +894,16 @@ put_setting() {
     FILES_CHANGED=1
     # Into the file that is there: its owner and mode stay.
     change "set $1 = $2 in $file" cp --no-preserve=all "$WORK/server.toml" "$file"
+}
+
+# drop_setting KEY: in server.toml, it becomes a comment.
+drop_setting() {
+    local file="$STATE/server.toml"
+    grep -q "^$1 *=" "$file" 2>/dev/null || return 0
+    sed "s/^$1 *=/#&/" "$file" >"$WORK/server.toml"
+    keep_for_undo "$file"
+    FILES_CHANGED=1
+    change "set no $1 in $file" cp --no-preserve=all "$WORK/server.toml" "$file"
 }
 
 put_sysctls() {
@@ -971,6 +1094,7 @@ open_firewall() {
             ufw_rule route allow out on "$DEVICE"
             ;;
         firewalld)
+            note_zones
             for port in "${PORTS[@]}"; do
                 for protocol in tcp udp; do
                     firewalld_rule --add-port="$port/$protocol" --remove-port="$port/$protocol" --query-port="$port/$protocol"
@@ -1068,6 +1192,28 @@ firewalld_do() {
     read -r -a words <<<"$1"
     firewall-cmd "${words[@]}" && firewall-cmd --permanent "${words[@]}"
 }
+
+# note_zones: which zones firewalld has no file of in /etc yet; the first rule makes one.
+note_zones() {
+    local zone
+    for zone in "$(firewall-cmd --get-default-zone)" trusted; do
+        [ -e "$FIREWALLD/zones/$zone.xml" ] || note "zone.$zone" "$zone"
+    done
+}
+
+# forget_zones: those files go, if they say again what firewalld has of its own.
+forget_zones() {
+    local zone file
+    while read -r zone; do
+        file="$FIREWALLD/zones/$zone.xml"
+        if [ -f "$file" ] && cmp -s <(zone_lines "$file") <(zone_lines "$FIREWALLD_OWN/zones/$zone.xml"); then
+            remove_file "$file"
+            remove_file "$file.old"
+        fi
+    done < <(sed -n 's/^zone\.[^ ]* //p' "$NOTES/notes" 2>/dev/null || true)
+}
+
+zone_lines() { sed 's/^[[:space:]]*//; /^$/d' "$1" | sort; }
 
 # After a change of ports: those of before are closed.
 close_old_ports() {
@@ -1248,6 +1394,33 @@ test_service() {
          name that does not resolve yet that may be right; from elsewhere, \`wanbond-server probe HOST\` tells"
 }
 
+# Last, as etcd would keep what it has been told if another step failed. The daemon follows.
+put_fleet() {
+    local args=() url
+    [ "${#ETCD[@]}" -gt 0 ] || return 0
+    step "the list of routers, shared through etcd"
+    for url in "${ETCD[@]}"; do
+        args+=(--etcd "$url")
+    done
+    args+=("${ETCD_ACCESS[@]}")
+    if [ "$(setting fleet)" = "$(printf '%s\n' "${ETCD[@]}")" ] &&
+        { [ -z "$FLEET_KEY" ] || [ "$("$PROGRAM" --state "$STATE" fleet key)" = "$(cat "$WORK/fleet-key")" ]; }; then
+        already "in the fleet"
+        return 0
+    fi
+    [ -z "$(setting fleet)" ] || [ -n "$FLEET_KEY" ] ||
+        die "this VPS is in a fleet already, at $(setting fleet | paste -sd' ')" "to move it: wanbond-server fleet leave, then run this again"
+    keep_for_undo "$STATE/fleet"
+    if [ -n "$FLEET_KEY" ]; then
+        change "join the fleet at ${ETCD[*]}" "$PROGRAM" --state "$STATE" fleet join --fleet-key "$WORK/fleet-key" "${args[@]}"
+    else
+        change "begin a fleet at ${ETCD[*]}" "$PROGRAM" --state "$STATE" fleet start "${args[@]}"
+        say "    for the next VPS's --fleet-key, this prints the fleet's key: wanbond-server fleet key"
+    fi
+    [ -n "$DRY_RUN" ] || [ -z "$FLEET_KEY" ] ||
+        say "    routers that were paired before: wanbond-server fleet codes makes of a code they have the one for this VPS"
+}
+
 first_router() {
     local name="${ROUTER:-home}"
     say ""
@@ -1299,12 +1472,16 @@ cmd_uninstall() {
     RESTARTED=1
     [ -n "$DRY_RUN" ] || on_failure service_again
     change "stop it" stop_unit wanbond-server.service
+    if [ "$KEYS" = remove ] && [ -n "$(setting fleet)" ]; then
+        change "take this VPS out of the fleet; its routers stay in it" leave_fleet
+    fi
     remove_file "$UNIT"
     step "firewall"
     drop_firewall_unit
     while read -r key rule; do
         close_noted "$key" "$rule"
     done < <(grep -E '^(ufw|firewalld)\.' "$NOTES/notes" 2>/dev/null || true)
+    forget_zones
     change "systemctl daemon-reload" systemctl daemon-reload
     step "kernel settings"
     remove_file "$SYSCTL"
@@ -1345,6 +1522,11 @@ cmd_uninstall() {
     say "wanbond-server is removed; its log stays in the journal."
 }
 
+# Nobody's loss if etcd is gone. Should the rest fail, the daemon puts itself back.
+leave_fleet() {
+    "$PROGRAM" --state "$STATE" fleet forget "$(setting endpoint | head -n 1)" || true
+}
+
 # -------------------------------------------------------------------------------- status, doctor
 
 cmd_status() {
@@ -1355,6 +1537,7 @@ cmd_status() {
     say "service: $(systemctl is-active wanbond-server.service || true), $(systemctl is-enabled wanbond-server.service 2>/dev/null || true)"
     setting endpoint | sed 's/^/endpoint: /'
     say "firewall: $(firewall_kind)"
+    setting fleet | sed 's/^/fleet: /'
     "$PROGRAM" status
 }
 
@@ -1392,6 +1575,7 @@ cmd_doctor() {
         bad "it does not answer" "see why: journalctl -u wanbond-server -n 30"
     fi
     doctor_firewall
+    doctor_fleet
     if [ -e "$PROC/sys/net/mptcp/enabled" ] && [ "$(cat "$PROC/sys/net/mptcp/enabled")" = 1 ]; then
         good "MPTCP"
     else
@@ -1415,6 +1599,18 @@ cmd_doctor() {
     left=$(df -Pk "$STATE" | awk 'END { print $4 }')
     if [ "$left" -ge 10240 ]; then good "room on the disk"; else bad "the disk is full" "make room"; fi
     [ "$FOUND" = 0 ] || exit 1
+}
+
+doctor_fleet() {
+    local said
+    [ -n "$(setting fleet)" ] || return 0
+    if said=$("$PROGRAM" --state "$STATE" fleet status 2>&1); then
+        good "etcd, and the fleet's list in it"
+        said=$(sed -n "s/^can't be used: //p" <<<"$said")
+        [ -z "$said" ] || bad "entries in etcd that make no sense: ${said//$'\n'/; }" "remove them there (etcdctl del), or remove that router and add it again"
+    else
+        bad "$(tail -n 1 <<<"$said")" "the routers known here stay admitted meanwhile"
+    fi
 }
 
 doctor_firewall() {

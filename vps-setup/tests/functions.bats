@@ -23,7 +23,7 @@ setup() {
     CALLS="$ROOT/calls"
     : >"$CALLS"
     PATH="$ROOT/bin:$PATH"
-    UNDO=() DONE=() ENDPOINTS=() PORTS=() PORT="" INNER="" ROUTED="" DRY_RUN="" YES=1 FROM="" SHA256="" BUILD="" COMMAND=install
+    UNDO=() DONE=() ENDPOINTS=() PORTS=() PORT="" INNER="" ROUTED="" ETCD=() FLEET_KEY="" ETCD_ACCESS=() DRY_RUN="" YES=1 FROM="" SHA256="" BUILD="" COMMAND=install
     # As main has it; bats itself runs without.
     set -euo pipefail
 }
@@ -231,6 +231,227 @@ RELEASE
     INNER=nonsense
     run check_inner
     [ "$status" = 1 ]
+}
+
+@test "processors and systems without systemd" {
+    fake uname 'echo x86_64'
+    check_arch
+    [ "$ARCH" = x86_64 ]
+    fake uname 'echo armv7l'
+    run check_arch
+    [ "$status" = 1 ]
+    [[ "$output" == *"armv7l"* ]]
+}
+
+@test "missing packages are installed, noted, and taken out again unless others need them" {
+    fake nft
+    fake ip
+    fake ss
+    check_packages
+    [ "${#PACKAGES[@]}" = 0 ]
+    put_packages
+    [ ! -s "$CALLS" ] || ! grep -q apt-get "$CALLS"
+
+    PACKAGES=(nftables)
+    fake apt-get 'case "$*" in *"install -s"*) printf "Inst libnftables1 (1 x)\nInst nftables (1 x)\n" ;; *"purge -s"*) printf "Purg nftables [1]\nPurg libnftables1 [1]\n" ;; esac'
+    fake systemctl 'exit 1'
+    put_packages
+    called 'apt-get update -qq'
+    called 'apt-get install -y -qq --no-install-recommends nftables'
+    [ "$NEW_PACKAGES" = "libnftables1 nftables " ]
+    remove_packages "$NEW_PACKAGES"
+    called 'apt-get purge -y -qq libnftables1 nftables'
+
+    # Something else has come to stand on them.
+    fake apt-get 'case "$*" in *"purge -s"*) printf "Purg nftables [1]\nRemv firewalld [1]\nPurg libnftables1 [1]\n" ;; esac'
+    : >"$CALLS"
+    run remove_packages "libnftables1 nftables"
+    [[ "$output" == *kept* ]]
+    run ! grep -q "purge -y" "$CALLS"
+}
+
+@test "downloads: with curl, with wget, with neither" {
+    local path="$PATH"
+    fake curl
+    download https://x/y "$ROOT/z"
+    grep -q "^curl .* -o $ROOT/z https://x/y$" "$CALLS"
+    mkdir "$ROOT/bare"
+    for program in bash sed tail cat; do
+        ln -s "$(command -v "$program")" "$ROOT/bare/"
+    done
+    mv "$ROOT/bin" "$ROOT/with-curl"
+    mkdir "$ROOT/bin"
+    fake wget
+    PATH="$ROOT/bin:$ROOT/bare"
+    download https://x/y "$ROOT/z"
+    PATH="$path" && rm "$ROOT/bin/wget" && PATH="$ROOT/bin:$ROOT/bare"
+    run download https://x/y "$ROOT/z"
+    PATH="$path"
+    [ "$status" = 1 ]
+    [[ "$output" == *"apt-get install curl"* ]]
+    called "wget -q --tries=3 --timeout=60 -O $ROOT/z https://x/y"
+}
+
+@test "building from the sources" {
+    run build_program "$ROOT"
+    [ "$status" = 1 ]
+    [[ "$output" == *"clone the repository"* ]]
+    : >"$ROOT/Cargo.toml"
+    fake cargo 'exit 1'
+    run build_program "$ROOT"
+    [[ "$output" == *"the build failed"* ]]
+    printf 'int main(){puts("wanbond-server 1.2.3");}' >"$ROOT/p.c"
+    mkdir -p "$ROOT/target/release"
+    gcc -w -include stdio.h -o "$ROOT/target/release/wanbond-server" "$ROOT/p.c"
+    fake cargo
+    ARCH=$(uname -m)
+    CARGO_TARGET_DIR="" build_program "$ROOT"
+    [ "$VERSION" = 1.2.3 ]
+    called "cargo build --release --locked -p wanbond-server"
+}
+
+@test "firewalld: a zone's file that says nothing new goes, another stays" {
+    FIREWALLD="$ROOT/etc/firewalld" FIREWALLD_OWN="$ROOT/own"
+    mkdir -p "$FIREWALLD/zones" "$FIREWALLD_OWN/zones"
+    printf '<zone>\n  <service name="ssh"/>\n  <forward/>\n</zone>\n' | tee "$FIREWALLD_OWN/zones/public.xml" >"$FIREWALLD_OWN/zones/trusted.xml"
+    printf '<zone/>\n' >"$FIREWALLD/zones/trusted.xml"
+    fake firewall-cmd 'echo public'
+    note_zones
+    [ "$(noted zone.public)$(noted zone.trusted)" = public ]
+    note zone.trusted trusted
+    printf '<zone>\n  <forward/>\n  <service name="ssh"/>\n</zone>\n' | tee "$FIREWALLD/zones/public.xml" >"$FIREWALLD/zones/public.xml.old"
+    forget_zones
+    [ ! -e "$FIREWALLD/zones/public.xml" ]
+    [ ! -e "$FIREWALLD/zones/public.xml.old" ]
+    [ -e "$FIREWALLD/zones/trusted.xml" ]
+}
+
+@test "doctor: what etcd lacks is said" {
+    FOUND=0
+    server_in ""
+    run doctor_fleet
+    [ -z "$output" ]
+    server_in http://a:1
+    run doctor_fleet
+    [[ "$output" == "ok    etcd"* ]]
+    printf '#!/bin/bash\ncase "$*" in *check) echo "fleet: x" ;; *) echo "can'"'"'t be used: routers/x: damaged" ;; esac\n' >"$PROGRAM"
+    run doctor_fleet
+    [[ "$output" == *"BAD   entries in etcd that make no sense: routers/x: damaged"* ]]
+    printf '#!/bin/bash\ncase "$*" in *check) echo "fleet: x" ;; *) echo "etcd: x"; echo "no luck" >&2; exit 1 ;; esac\n' >"$PROGRAM"
+    run doctor_fleet
+    [[ "$output" == "BAD   no luck"* ]]
+}
+
+@test "IPv6 networks: what is part of what" {
+    [ "$(digits6 2001:db8::1)" = 20010db8000000000000000000000001 ]
+    [ "$(digits6 2001:db8:77::)" = 20010db8007700000000000000000000 ]
+    [ "$(digits6 ::1)" = 00000000000000000000000000000001 ]
+    [ "$(digits6 2001:db8:1:2:3:4:5:6)" = 20010db8000100020003000400050006 ]
+    within6 2001:db8:77:f::/64 2001:db8:77::/56
+    within6 2001:db8:77:ff::1 2001:db8:77::/56
+    within6 2001:db8:77:3::1 2001:db8:77:2::/63
+    within6 2001:db8::/40 2001:db8::/39
+    run ! within6 2001:db8:77:100::/64 2001:db8:77::/56
+    run ! within6 2001:db8:77:4::1 2001:db8:77:2::/63
+    run ! within6 2001:db8::/48 2001:db8:77::/56
+}
+
+@test "a routed IPv6 network: taken if it is delegated and free, told of if in doubt" {
+    fake ip 'case "$*" in *route*) cat '"$ROOT/routes"' ;; *addr*) cat '"$ROOT/addresses"' ;; esac'
+    echo '2: eth0    inet6 2001:db8:5::1/48 scope global' >"$ROOT/addresses"
+    printf '%s\n' 'default via fe80::1 dev eth0 metric 1024 pref medium' \
+        '2001:db8:5::/48 dev eth0 proto kernel metric 256 pref medium' \
+        'unreachable fd00:1::/48 dev lo metric 1024 pref medium' \
+        'unreachable 2001:db8:9::/64 dev lo metric 1024 pref medium' >"$ROOT/routes"
+    run choose_routed
+    [[ "$output" == *"2001:db8:5::1/48 is on this VPS's link"*"--routed-ipv6"* ]]
+    choose_routed
+    [ -z "$ROUTED" ]
+
+    echo 'unreachable 2001:db8:77::/56 dev lo proto dhcp metric 1024 pref medium' >>"$ROOT/routes"
+    choose_routed
+    [ "$ROUTED" = 2001:db8:77::/56 ]
+    # Not asked again, and not when it was said what to do.
+    run choose_routed
+    [ -z "$output" ]
+    ROUTED=none
+    run choose_routed
+    [ -z "$output" ]
+
+    ROUTED=""
+    echo '2001:db8:77:5::/64 dev docker0 proto kernel metric 256 pref medium' >>"$ROOT/routes"
+    run choose_routed
+    [[ "$output" == *"partly in use here (2001:db8:77:5::/64)"* ]]
+    choose_routed
+    [ -z "$ROUTED" ]
+    sed -i 's/docker0/wanbond0/' "$ROOT/routes"
+    choose_routed
+    [ "$ROUTED" = 2001:db8:77::/56 ]
+    ROUTED=""
+    mkdir -p "$STATE"
+    : >"$STATE/server.toml"
+    choose_routed
+    [ -z "$ROUTED" ]
+}
+
+@test "a routed network can be given up again" {
+    mkdir -p "$STATE"
+    printf 'endpoints = ["a"]\nrouted_ipv6 = "2001:db8:1::/56"\n[egress]\n' >"$STATE/server.toml"
+    drop_setting routed_ipv6
+    [ "$(cat "$STATE/server.toml")" = $'endpoints = ["a"]\n#routed_ipv6 = "2001:db8:1::/56"\n[egress]' ]
+    run drop_setting routed_ipv6
+    [ -z "$output" ]
+}
+
+# server_in FLEET: a stand-in for the program, of a VPS in the fleet at that etcd.
+server_in() {
+    printf '#!/bin/bash\necho "server $*" >>"%s"\ncase "$*" in *check) [ -z "%s" ] || echo "fleet: %s" ;; *"fleet key") echo K ;; esac\n' \
+        "$CALLS" "$1" "$1" >"$PROGRAM"
+    chmod +x "$PROGRAM"
+}
+
+@test "a fleet: arguments" {
+    parse --etcd https://a:2379 --etcd http://b:2379 --etcd-user u --etcd-password-file /p --fleet-key -
+    [ "${ETCD[*]} $FLEET_KEY ${ETCD_ACCESS[*]}" = "https://a:2379 http://b:2379 - --user u --password-file /p" ]
+    for bad in "--etcd a:2379" "--etcd" "--etcd-user u" "--fleet-key x" "--etcd http://u:p@a:1" "--etcd-speed 3"; do
+        run parse $bad
+        [ "$status" = 2 ] || { echo "accepted: $bad" && false; }
+    done
+}
+
+@test "a fleet is begun, joined, and left as it is" {
+    mkdir -p "$STATE"
+    server_in ""
+    put_fleet
+    [ ! -s "$CALLS" ]
+    ETCD=(http://a:1) ETCD_ACCESS=(--user u)
+    put_fleet
+    called "server --state $STATE fleet start --etcd http://a:1 --user u"
+    echo K >"$ROOT/key"
+    FLEET_KEY="$ROOT/key"
+    check_fleet
+    put_fleet
+    called "server --state $STATE fleet join --fleet-key $WORK/fleet-key --etcd http://a:1 --user u"
+
+    # Again.
+    server_in http://a:1
+    : >"$CALLS"
+    put_fleet
+    FLEET_KEY=""
+    put_fleet
+    run ! grep -q "fleet start\|fleet join" "$CALLS"
+    ETCD=(http://other:1)
+    run put_fleet
+    [ "$status" = 1 ]
+    [[ "$output" == *"in a fleet already"* ]]
+
+    FLEET_KEY="$ROOT/nowhere"
+    run check_fleet
+    [ "$status" = 1 ]
+    [[ "$output" == *"wanbond-server fleet key"* ]]
+    FLEET_KEY="" ETCD_ACCESS=(--ca "$ROOT/nowhere")
+    run check_fleet
+    [[ "$output" == *"--etcd-ca"* ]]
 }
 
 @test "the program: checksums, damage and the wrong kind are told apart" {
