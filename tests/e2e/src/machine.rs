@@ -159,12 +159,14 @@ pub fn both(output: &Output) -> String {
 fn base(suite: &str, more: &str) -> PathBuf {
     let target = std::env::current_exe().expect("a test has a file");
     let target = target.ancestors().nth(3).expect("target/PROFILE/deps/TEST").join("vps-roots");
-    let root = target.join(suite);
+    // Other packages, another root.
+    let name = [suite].into_iter().chain(more.split_terminator(',')).collect::<Vec<_>>().join("-");
+    let root = target.join(&name);
     if root.exists() {
         return root;
     }
     fs::create_dir_all(&target).expect("a folder for roots");
-    let half = target.join(format!("{suite}.{}", std::process::id()));
+    let half = target.join(format!("{name}.{}", std::process::id()));
     let packages = if more.is_empty() { PACKAGES.to_owned() } else { format!("{PACKAGES},{more}") };
     ok(Command::new("debootstrap")
         .args(["--variant=minbase", &format!("--include={packages}"), suite])

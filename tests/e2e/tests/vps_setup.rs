@@ -6,14 +6,15 @@ mod common;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::seen_from;
 use wanbond_e2e::machine::{Machine, both};
-use wanbond_e2e::{QUICK, all_up, carried, http, lab, wait_until};
+use wanbond_e2e::{PATIENCE, QUICK, all_up, carried, http, lab, wait_until};
 use wanbond_lab::Lab;
-
-use wanbond_lab::topology::VPS_V4;
+use wanbond_lab::ns::Namespace;
+use wanbond_lab::topology::{ORIGIN_V4, ORIGIN_V6, VPS_V4, VPS_V6};
 use wanbond_lab::traffic::{Download, download};
 
 const SETUP: &str = "bash /srv/release/install.sh";
@@ -120,6 +121,9 @@ table inet filter {
 async fn debian_12_and_a_firewall_of_nftables() {
     let Some(lab) = lab(QUICK) else { return };
     let vps = machine(&lab, "bookworm", "");
+    // Delegated by the provider, who leads it here; what asked for it rejects what is not in use.
+    vps.ok("ip -6 route add unreachable 2001:db8:77::/56");
+    lab.inet().ip(&format!("route add 2001:db8:77::/56 via {VPS_V6} dev vps")).unwrap();
     let before = vps.snapshot();
 
     bad_input(&lab, &vps, &before);
@@ -129,6 +133,12 @@ async fn debian_12_and_a_firewall_of_nftables() {
 
     let installed = vps.ok(&format!("{SETUP} --yes"));
     bonds(&lab, &code(&installed)).await;
+    assert!(vps.ok("wanbond-server router show home").contains("prefix: 2001:db8:77:1::/64"));
+    // Answers find back to the router's own address of it: nothing translates this.
+    wait_until("a ping over IPv6 is answered", || {
+        lab.lan(0).output("ping", &["-6", "-c1", "-W2", &ORIGIN_V6.to_string()]).is_ok()
+    })
+    .await;
     vps.ok("wanbond-setup doctor");
     let score = vps.ok("systemd-analyze security --no-pager wanbond-server | tail -n 1");
     let score: f32 = score.split(' ').find_map(|word| word.parse().ok()).expect("a score");
@@ -237,9 +247,10 @@ fn bad_input(lab: &Lab, vps: &Machine, before: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn debian_13_and_ufw() {
+async fn debian_13_with_ufw_and_then_firewalld() {
     let Some(lab) = lab(QUICK) else { return };
-    let vps = machine(&lab, "trixie", "ufw");
+    let vps = machine(&lab, "trixie", "firewalld,libpam-systemd,ufw");
+    vps.ok("systemctl disable --now firewalld");
     vps.ok("ufw allow 22/tcp && ufw --force enable");
     let before = vps.snapshot();
 
@@ -279,4 +290,56 @@ async fn debian_13_and_ufw() {
     lab.router(0).stop().unwrap();
     vps.ok("wanbond-setup uninstall --yes --remove-keys");
     assert_eq!(vps.snapshot(), before);
+
+    // The other firewall, and routers in etcd.
+    vps.ok("ufw --force disable && systemctl enable --now firewalld && firewall-cmd --state");
+    let before = vps.snapshot();
+    let etcd = etcd(&lab).await;
+    let url = format!("http://{ORIGIN_V4}:2379");
+    let shared = format!("{SETUP} --yes --etcd {url}");
+    let installed = vps.ok(&shared);
+    assert!(open(65101));
+    bonds(&lab, &code(&installed)).await;
+    vps.ok("wanbond-setup doctor");
+    let (running, set_up) = (pid(&vps), vps.snapshot());
+    let again = vps.ok(&shared);
+    assert!(again.contains("already so: in the fleet") && !again.contains("wanbond1:"), "{again}");
+    assert_eq!((pid(&vps), vps.snapshot()), (running, set_up));
+    vps.ok("firewall-cmd --reload && wanbond-setup doctor");
+    assert!(open(65101));
+    works(&lab).await;
+
+    drop(etcd);
+    assert!(vps.fails("wanbond-setup doctor").contains("etcd can't be reached"));
+    works(&lab).await;
+    lab.router(0).stop().unwrap();
+    vps.ok("wanbond-setup uninstall --yes --remove-keys");
+    assert!(!open(65101));
+    assert_eq!(vps.snapshot(), before);
+}
+
+/// An etcd in the lab's Internet. It ends when this is dropped.
+async fn etcd(lab: &Lab) -> Etcd {
+    let url = format!("http://{ORIGIN_V4}:2379");
+    let mut command = Namespace::command("etcd");
+    command.arg("--data-dir").arg(lab.dir().join("etcd"));
+    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let etcd = Etcd(lab.inet().spawn(command).expect("etcd is installed"));
+    let start = Instant::now();
+    while lab.inet().tcp_connect((ORIGIN_V4, 2379).into()).await.is_err() {
+        assert!(start.elapsed() < PATIENCE, "etcd does not listen");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    etcd
+}
+
+struct Etcd(Child);
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
