@@ -215,8 +215,11 @@ impl Etcd {
         let answers = serde_json::Deserializer::from_reader(BufReader::new(reader));
         for answer in answers.into_iter::<WatchAnswer>() {
             match answer {
+                Ok(WatchAnswer { error: Some(error), .. }) if error.http_code >= 500 => {
+                    return Err(EtcdError::Unreachable(format!("{url}: {}", error.message)));
+                }
                 Ok(WatchAnswer { error: Some(error), .. }) => {
-                    return Err(EtcdError::Refused { url, reason: error.to_string() });
+                    return Err(EtcdError::Refused { url, reason: error.message });
                 }
                 Ok(WatchAnswer { result: Some(result), .. }) => {
                     // What has been compacted away can't be told: it counts as a change.
@@ -423,7 +426,14 @@ struct TokenAnswer {
 #[derive(Deserialize)]
 struct WatchAnswer {
     result: Option<WatchResult>,
-    error: Option<Value>,
+    error: Option<WatchError>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WatchError {
+    http_code: u16,
+    message: String,
 }
 
 #[derive(Deserialize, Default)]

@@ -328,6 +328,14 @@ impl Fleet {
         Ok(self.etcd.put_if(&self.at(MARKER), &value, 0)?)
     }
 
+    /// Takes back what [`Self::mark`] did.
+    ///
+    /// # Errors
+    /// If etcd can't be reached or says no.
+    pub fn unmark(&self) -> Result<()> {
+        Ok(self.etcd.delete(&self.at(MARKER)).map(drop)?)
+    }
+
     /// Waits until the list has changed after `revision`; whether it has within `time`.
     ///
     /// # Errors

@@ -70,17 +70,25 @@ impl StateDir {
     pub fn start_fleet(&self, settings: &Settings) -> Result<()> {
         settings.check().map_err(FleetError::from)?;
         let fleet = Fleet::new(settings)?;
+        // All that can be wrong here is looked at first.
+        let member = self.member()?;
         make_dir(&self.routers_path())?;
         let _lock = self.lock()?;
+        let entries = self.read_routers()?.entries;
         if !fleet.mark()? {
             // Whether it is this one's is told by reading it.
             fleet.list()?;
             return Err(FleetError::AlreadyThere(settings.prefix.clone()).into());
         }
-        for entry in self.read_routers()?.entries.iter().filter(|entry| entry.shared) {
-            fleet.put_router(entry, 0)?;
+        let mut shared = entries.iter().filter(|entry| entry.shared);
+        let done = shared
+            .try_for_each(|entry| Ok(fleet.put_router(entry, 0).map(drop)?))
+            .and_then(|()| self.enter(settings, &fleet, member));
+        if done.is_err() {
+            // A fleet whose key nobody has is in everybody's way.
+            let _ = fleet.unmark();
         }
-        self.enter(settings, &fleet)
+        done
     }
 
     /// Takes part in a fleet that another server has begun.
@@ -90,14 +98,15 @@ impl StateDir {
     pub fn join_fleet(&self, settings: &Settings) -> Result<()> {
         settings.check().map_err(FleetError::from)?;
         let fleet = Fleet::new(settings)?;
+        let member = self.member()?;
         make_dir(&self.routers_path())?;
         let _lock = self.lock()?;
         fleet.list()?;
-        self.enter(settings, &fleet)
+        self.enter(settings, &fleet, member)
     }
 
-    fn enter(&self, settings: &Settings, fleet: &Fleet) -> Result<()> {
-        if let Some(member) = self.member()? {
+    fn enter(&self, settings: &Settings, fleet: &Fleet, member: Option<Member>) -> Result<()> {
+        if let Some(member) = member {
             fleet.publish(&member)?;
         }
         make_dir(&self.fleet_path())?;

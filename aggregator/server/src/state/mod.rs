@@ -625,6 +625,7 @@ fn make_dir(path: &Path) -> Result<()> {
 /// else's files are as they should be already.
 fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|_| geteuid().is_root()) else { return Ok(()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let owner = fs::metadata(folder)?;
     if owner.uid() != 0 {
         fchown(file, Some(owner.uid()), Some(owner.gid()))?;

@@ -144,6 +144,7 @@ fn a_watch_ends_with_a_change() {
         (created, Some(false)),
         (r#"{"result":{"canceled":true,"cancel_reason":"permission denied"}}"#, None),
         (r#"{"error":{"grpc_code":7}}"#, None),
+        (r#"{"error":{"http_code":503,"message":"transport is closing"}}"#, None),
         ("{\"result\":}", None),
     ] {
         let (url, told) = scripted(vec![(200, answer)]);
