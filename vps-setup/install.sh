@@ -533,7 +533,7 @@ overlap() {
 }
 
 # A network that is delegated to this VPS shows in its routes: what asked for it by DHCPv6 (systemd-
-# networkd, dhcpcd) or the owner rejects or keeps what is not in use. On the first installation, one
+# networkd, dhcpcd) or the owner rejects what of it is not in use. On the first installation, one
 # that nothing else here uses is taken; a network that is merely on the link is only told of.
 choose_routed() {
     local network used
@@ -562,7 +562,7 @@ long_enough() { sed -nE 's,^([23][0-9a-f]{3}:[0-9a-f:]*)/(3[2-9]|4[0-9]|5[0-9]|6
 
 delegated() {
     { ip -6 -o route show table all 2>/dev/null || true; } | grep -v ' proto 120 ' |
-        sed -nE 's,^(unreachable|blackhole|prohibit|throw|local) ([^ ]+) .*,\2,p' | long_enough
+        sed -nE 's,^(unreachable|blackhole|prohibit) ([^ ]+) .*,\2,p' | long_enough
 }
 
 # used_of NETWORK: routes and addresses of this machine within it.

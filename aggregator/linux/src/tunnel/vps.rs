@@ -10,6 +10,10 @@ use crate::prefix::Family;
 use crate::routing::{MAIN_TABLE, OwnedRoute};
 use crate::sysctl;
 
+/// Before that of the route by which a DHCPv6 client, or the owner, rejects the whole of what was
+/// delegated and is not in use: those have the kernel's usual 1024.
+const ROUTED_METRIC: u32 = 512;
+
 /// How the server passes routers' packets on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VpsPlan {
@@ -32,7 +36,10 @@ impl VpsPlan {
             let mut v6 = OwnedRoute::unicast(MAIN_TABLE, *inner_v6, DEVICE);
             v6.source = Some(IpAddr::V6(server.1));
             routes.push(v6);
-            routes.extend(routed.map(|routed| OwnedRoute::unicast(MAIN_TABLE, routed, DEVICE)));
+            routes.extend(routed.map(|routed| OwnedRoute {
+                metric: ROUTED_METRIC,
+                ..OwnedRoute::unicast(MAIN_TABLE, routed, DEVICE)
+            }));
         }
         routes
     }
@@ -148,7 +155,7 @@ mod tests {
             render(&plan.routes(), &[]),
             "10.239.0.0/16 dev wanbond0 table 254 src 10.239.0.1\n\
              fd01::/64 dev wanbond0 table 254 src fd01::1\n\
-             2001:db8:1::/56 dev wanbond0 table 254\n"
+             2001:db8:1::/56 dev wanbond0 table 254 metric 512\n"
         );
         plan.ipv6 = false;
         assert_eq!(plan.routes().len(), 1);
