@@ -39,3 +39,10 @@ test('ticks of time are at round times of the day here', () => {
 	assert.equal(days.length, 7);
 	assert.ok(days.every((tick) => tick.text <= 1 || tick.text === 23), 'midnight, give or take a change of the clock');
 });
+
+test('events of one moment are one mark, as grave as the gravest', () => {
+	const events = [{ at_s: 1, level: 'info' }, { at_s: 2, level: 'warning' }, { at_s: 9, level: 'info' }];
+	const marks = graph.marks(events, (t) => t * 3, 7);
+	assert.deepEqual(marks.map(({ x, grave, events: of }) => [x, grave, of.length]), [[3, true, 2], [27, false, 1]]);
+	assert.deepEqual(graph.marks([], (t) => t, 7), []);
+});

@@ -188,7 +188,7 @@ class Card {
 		nodes.text(this.why, wan.why ?? '');
 		this.down.update(works ? wan.rx_bps : null);
 		this.up.update(works ? wan.tx_bps : null);
-		this.shareBar.style.width = '%d%%'.format(Math.round((share ?? 0) * 100));
+		this.shareBar.style.width = '%d%%'.format(Math.round((works ? share ?? 0 : 0) * 100));
 		facts.share.update(works && share != null ? format.share(share) : null);
 		facts.rtt.update(works ? format.ms(wan.rtt_ms) : null, wan.rtt_min_ms != null ? _('at best %s').format(format.ms(wan.rtt_min_ms)) : null);
 		facts.jitter.update(works ? format.ms(wan.jitter_ms) : null);

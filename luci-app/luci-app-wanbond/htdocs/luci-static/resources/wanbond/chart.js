@@ -17,6 +17,9 @@ const RTT_TOP = ZERO + UP + GAP, RTT_END = RTT_TOP + RTT;
 const LOSS_TOP = RTT_END + GAP, LOSS_END = LOSS_TOP + LOSS;
 const HEIGHT = LOSS_END + AXIS;
 
+/* Marks of events are at least so far apart. */
+const MARK_GAP = 7;
+
 /* Kinds of events that are marked. */
 const MARKED = [ 'wan_state', 'server_state', 'reloaded', 'started' ];
 
@@ -223,7 +226,7 @@ class Chart {
 			nodes.attr(node, 'x', x.toFixed(1));
 			nodes.text(node, tick.text);
 			/* Half a label at the edge can't be read. */
-			nodes.show(node, x > 18 && x < this.width - 18);
+			nodes.show(node, x > 26 && x < this.width - 26);
 		});
 	}
 
@@ -231,13 +234,22 @@ class Chart {
 		const { events, now, span } = this.what;
 		const shown = events.filter(event => MARKED.includes(event.kind) && event.at_s >= now - span && event.at_s <= now);
 
-		nodes.keyed(this.marks, shown, event => event.seq, event => ({
-			node: nodes.svg('g', { 'data-level': event.level }, [
-				nodes.svg('path', { d: `M0 ${PAD - 8}V${LOSS_END}` }),
-				nodes.svg('path', { d: `M0 ${PAD - 3}l-4.5-8h9z`, 'class': 'wb-event-head' }),
-				nodes.svg('title', {}, [ event.message ])
-			])
-		}), ({ node }, event) => nodes.attr(node, 'transform', `translate(${this.x(event.at_s).toFixed(1)})`));
+		nodes.keyed(this.marks, graph.marks(shown, this.x, MARK_GAP), mark => mark.events[0].seq, () => {
+			const said = nodes.svg('title');
+
+			return {
+				said,
+				node: nodes.svg('g', {}, [
+					nodes.svg('path', { d: `M0 ${PAD - 8}V${LOSS_END}` }),
+					nodes.svg('path', { d: `M0 ${PAD - 3}l-4.5-8h9z`, 'class': 'wb-event-head' }),
+					said
+				])
+			};
+		}, ({ node, said }, mark) => {
+			nodes.attr(node, 'transform', `translate(${mark.x.toFixed(1)})`);
+			nodes.attr(node, 'data-level', mark.grave ? 'warning' : 'info');
+			nodes.text(said, mark.events.map(event => event.message).join('\n'));
+		});
 	}
 
 	rowAt(x) {

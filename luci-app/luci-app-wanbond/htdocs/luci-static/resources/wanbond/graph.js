@@ -113,6 +113,29 @@ return baseclass.extend({
 	},
 
 	/*
+	 * Events that would stand on top of each other as one mark: [{ x, grave, events }], each at the first of its
+	 * events, further than `gap` from the one before. Events come in the order of time.
+	 */
+	marks(events, x, gap) {
+		const marks = [];
+
+		for (const event of events) {
+			const at = x(event.at_s);
+			const last = marks[marks.length - 1];
+
+			if (last && at - last.x < gap) {
+				last.events.push(event);
+				last.grave ||= event.level == 'warning';
+			}
+			else {
+				marks.push({ x: at, grave: event.level == 'warning', events: [ event ] });
+			}
+		}
+
+		return marks;
+	},
+
+	/*
 	 * Ticks of the time axis between two dates in milliseconds: [{ at, text }], at round times of the day.
 	 * `say(date, step)` writes one.
 	 */
