@@ -225,18 +225,23 @@ fn checksum(header: &[u8]) -> u16 {
     !(sum as u16)
 }
 
+/// Bytes before the packet in its frame.
+const PACKET_HEAD: usize = 8;
+
 /// The packets of `from` in a datagram's body, each of which may be cut off at its end.
 pub(crate) fn packets_in(body: &[u8], from: Side) -> impl Iterator<Item = &[u8]> {
     // Both addresses: nothing else in a run looks like that.
     let addresses = [10, 0, from as u8, 1, 10, 0, from.other() as u8, 1];
     let mut at = 0;
     std::iter::from_fn(move || {
-        // The last word of a frame's head says how much of a packet follows.
-        while let Some(window) = body.get(at..at + 2 + 20) {
+        // A frame's kind, its flow and sequence; the last word of its head says how much of a packet
+        // follows. The sum of several packets can look like one, but its head does not.
+        while let Some(window) = body.get(at..at + PACKET_HEAD + 20) {
             at += 1;
-            if window[2] == 0x45 && window[14..] == addresses {
-                let length = usize::from(u16::from_be_bytes([window[0], window[1]]));
-                let packet = &body[at + 1..];
+            let (head, packet) = window.split_at(PACKET_HEAD);
+            if head[0] >> 4 == 3 && packet[0] == 0x45 && packet[12..] == addresses {
+                let length = usize::from(u16::from_be_bytes([head[6], head[7]]));
+                let packet = &body[at - 1 + PACKET_HEAD..];
                 return Some(&packet[..length.min(packet.len())]);
             }
         }

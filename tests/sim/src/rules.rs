@@ -131,6 +131,13 @@ fn accounts(plan: &Plan, world: &mut World, wrong: &mut Vec<String>) {
         if tally.came != receiver.packets_out {
             say("packets out, by the ledger and by the tunnel", tally.came, receiver.packets_out);
         }
+        if tally.made > receiver.recovered {
+            say(
+                "packets that no datagram brought, made of parities",
+                tally.made,
+                receiver.recovered,
+            );
+        }
         if tally.never_carried != sender.dropped {
             say("packets that were never sent, dropped", tally.never_carried, sender.dropped);
         }

@@ -29,6 +29,7 @@ const SUSPECT_PROBE: Duration = Duration::from_millis(25);
 /// Between probes of a path that is down; slower after a while.
 const DOWN_PROBE: Duration = Duration::from_millis(250);
 const DOWN_PROBE_LATE: Duration = Duration::from_secs(2);
+const IDLE_DOWN_PROBE: Duration = Duration::from_secs(10);
 const DOWN_LATE_AFTER: Duration = Duration::from_secs(60);
 /// The tunnel is active for so long after it carried something.
 pub(super) const ACTIVE_FOR: Duration = Duration::from_millis(1500);
@@ -114,7 +115,6 @@ pub(super) struct Path {
     last_probe: Time,
     probe_wanted: bool,
     answers: u32,
-    heard_ever: bool,
 }
 
 impl Path {
@@ -142,7 +142,6 @@ impl Path {
             last_probe: Time::ZERO,
             probe_wanted: true,
             answers: ANSWERS_TO_RETURN - 1,
-            heard_ever: false,
         }
     }
 
@@ -176,8 +175,9 @@ impl Path {
         self.last_heard = now;
         if wants_ack {
             self.last_asked = now;
+            // The peer gets through: is it heard as well?
+            self.probe_wanted |= self.liveness == Liveness::Down;
         }
-        self.heard_ever = true;
         let delay =
             unwrap(self.delay_in.map(|(d, _)| d), (now.as_micros() as u32).wrapping_sub(stamp));
         smooth(&mut self.delay_in, delay);
@@ -280,20 +280,17 @@ impl Path {
             }
             Liveness::Live => return self.doubt_at(),
             Liveness::Suspect => SUSPECT_PROBE,
-            Liveness::Down if !self.heard_ever && !active => DOWN_PROBE_LATE,
+            // Nobody waits for it; and whoever of the two asks first wakes the other.
+            Liveness::Down if !active && self.is_long_down() => IDLE_DOWN_PROBE,
+            Liveness::Down if !active => DOWN_PROBE_LATE,
+            Liveness::Down if self.is_long_down() => DOWN_PROBE_LATE,
             Liveness::Down => DOWN_PROBE,
         };
-        let every =
-            if self.liveness == Liveness::Down { every.max(self.late_probe()) } else { every };
         Some(self.last_probe + every)
     }
 
-    fn late_probe(&self) -> Duration {
-        if self.last_probe.since(self.since) > DOWN_LATE_AFTER {
-            DOWN_PROBE_LATE
-        } else {
-            Duration::ZERO
-        }
+    fn is_long_down(&self) -> bool {
+        self.last_probe.since(self.since) > DOWN_LATE_AFTER
     }
 
     /// Whether a probe is due.
