@@ -4,7 +4,7 @@
 
 /*
  * Each WAN has a colour, a mark and a dash of its own: whoever can't tell the colours apart has the marks. The
- * colours themselves (style.css, after Okabe and Ito) differ in lightness too.
+ * colours themselves (style.css) are chosen to be far apart in every kind of colour vision.
  */
 
 const MARKS = [
