@@ -62,7 +62,7 @@ describe('pictures', { timeout: 300000 }, () => {
 
 	it('of the READMEs', { skip: process.env.LUCI_PICTURES ? false : 'only where LUCI_PICTURES is set' }, async () => {
 		mkdirSync(KEPT, { recursive: true });
-		const light = await world.login('root', { viewport: { width: 1000, height: 820 } });
+		const light = await world.login('root', { viewport: { width: 1000, height: 1130 } });
 		const dark = await world.login('root', { viewport: SCREENS.phone, colorScheme: 'dark' });
 		await world.open(light, 'status');
 		await world.open(dark, 'status');
