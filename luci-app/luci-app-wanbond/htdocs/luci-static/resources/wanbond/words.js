@@ -62,7 +62,8 @@ return baseclass.extend({
 			unresolved_name: { text: _('name not found'), tone: 'bad' },
 			version_mismatch: { text: _('speaks another version'), tone: 'bad' },
 			no_wan: { text: _('no link to reach it'), tone: 'bad' },
-			off: { text: _('switched off'), tone: 'idle' }
+			off: { text: _('switched off'), tone: 'idle' },
+			unknown: { text: _('not asked yet'), tone: 'busy' }
 		}, state) ?? { text: String(state ?? '?'), tone: 'warn' };
 	},
 
