@@ -34,9 +34,12 @@ impl Kind {
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const QUIC_PORT: u16 = 443;
+const DNS_PORT: u16 = 53;
 
-/// Reads the headers of an IP packet. `None` if it is none.
-pub(super) fn inspect(packet: &[u8], seed: u64) -> Option<PacketInfo> {
+/// What tells flows apart: protocol, addresses, and ports where there are any.
+type Headers<'a> = (u8, &'a [u8], Option<&'a [u8]>);
+
+fn headers(packet: &[u8]) -> Option<Headers<'_>> {
     let first = *packet.first()?;
     let (protocol, addresses, ports) = match first >> 4 {
         4 if packet.len() >= 20 => {
@@ -53,6 +56,23 @@ pub(super) fn inspect(packet: &[u8], seed: u64) -> Option<PacketInfo> {
         TCP | UDP => ports,
         _ => None,
     };
+    Some((protocol, addresses, ports))
+}
+
+fn has_port(ports: &[u8], port: u16) -> bool {
+    ports.chunks_exact(2).any(|pair| u16::from_be_bytes([pair[0], pair[1]]) == port)
+}
+
+/// Whether a packet is a question to a name server or its answer: a page waits for it.
+pub(super) fn is_dns(packet: &[u8]) -> bool {
+    headers(packet).is_some_and(|(protocol, _, ports)| {
+        protocol == UDP && ports.is_some_and(|ports| has_port(ports, DNS_PORT))
+    })
+}
+
+/// Reads the headers of an IP packet. `None` if it is none.
+pub(super) fn inspect(packet: &[u8], seed: u64) -> Option<PacketInfo> {
+    let (protocol, addresses, ports) = headers(packet)?;
     let mut hash = seed ^ u64::from(protocol);
     for chunk in addresses.chunks_exact(4).chain(ports) {
         let word = u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
@@ -60,10 +80,7 @@ pub(super) fn inspect(packet: &[u8], seed: u64) -> Option<PacketInfo> {
         let product = u128::from(hash ^ u64::from(word)) * 0x9e37_79b9_7f4a_7c15_u128;
         hash = (product >> 64) as u64 ^ product as u64;
     }
-    let quic = ports.is_some_and(|ports| {
-        u16::from_be_bytes([ports[0], ports[1]]) == QUIC_PORT
-            || u16::from_be_bytes([ports[2], ports[3]]) == QUIC_PORT
-    });
+    let quic = ports.is_some_and(|ports| has_port(ports, QUIC_PORT));
     let kind = match protocol {
         TCP => Kind::Tcp,
         UDP if quic => Kind::Quic,
@@ -125,6 +142,18 @@ mod tests {
         let slots: std::collections::BTreeSet<_> =
             (0..200).map(|port| inspect(&udp(port, 53), 7).unwrap().slot).collect();
         assert!(slots.len() > 150, "{}", slots.len());
+    }
+
+    #[test]
+    fn questions_for_names_and_answers_are_known() {
+        assert!(is_dns(&udp(1000, 53)) && is_dns(&udp(53, 1000)));
+        assert!(!is_dns(&udp(1000, 443)) && !is_dns(&[]));
+        let mut tcp = udp(1000, 53);
+        tcp[9] = TCP;
+        assert!(!is_dns(&tcp));
+        let mut fragment = udp(1000, 53);
+        fragment[6] = 0x20;
+        assert!(!is_dns(&fragment));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::fec;
+use super::flow::is_dns;
 use super::path::Item;
 use super::queue::Taken;
 use super::schedule::{Order, QUICK_SKEW};
@@ -266,6 +267,8 @@ impl Tunnel {
                 Some(SecondHalf { path: index, slot, sequence, flags, packet, from: cut });
             return;
         }
+        let dns = is_dns(&packet);
+        let precious = precious || dns;
         let path = &self.paths[index];
         let (number, length) = (path.id.number(), packet.len());
         let srtt = path.rtt.srtt().map_or(0, |srtt| srtt.as_micros() as u64);
@@ -279,7 +282,7 @@ impl Tunnel {
         match self.repair.keep(now, packet, flags, slot, sequence, number) {
             Ok(key) => {
                 self.items.push(Item::Packet(key));
-                if precious && several && self.may_duplicate(now, order, index, length) {
+                if precious && several && self.may_duplicate(now, order, index, length, dns) {
                     self.duplicates.push_back((key, number));
                     self.figures.duplicated += 1;
                 }
@@ -288,7 +291,14 @@ impl Tunnel {
         }
     }
 
-    fn may_duplicate(&mut self, now: Time, order: &Order, index: usize, length: usize) -> bool {
+    fn may_duplicate(
+        &mut self,
+        now: Time,
+        order: &Order,
+        index: usize,
+        length: usize,
+        dns: bool,
+    ) -> bool {
         let Some(second) = order.best_but(index) else { return false };
         let second = self.paths[second].congestion.pacing_rate();
         let rate = DUPLICATE_RATE.min(second / DUPLICATE_SHARE);
@@ -298,7 +308,8 @@ impl Tunnel {
             self.duplicate_credit = (self.duplicate_credit + earned as i64).min(DUPLICATE_BURST);
             self.duplicate_credit_at = now;
         }
-        if self.duplicate_credit <= 0 {
+        // Other small flows don't use up what questions for names need.
+        if self.duplicate_credit <= if dns { -DUPLICATE_BURST } else { 0 } {
             return false;
         }
         self.duplicate_credit -= (length + OVERHEAD + PACKET_HEAD) as i64;
