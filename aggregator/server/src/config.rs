@@ -29,6 +29,8 @@ pub struct Config {
     pub limits: LimitsSection,
     /// The addresses inside the tunnel.
     pub inner: InnerConfig,
+    /// Name servers that are asked what routers ask; none: those of `/etc/resolv.conf`.
+    pub dns: Vec<IpAddr>,
     /// Where figures are served over HTTP: a loopback address; none: nowhere.
     pub metrics: Option<SocketAddr>,
 }
@@ -156,6 +158,7 @@ impl Config {
             drain: Duration::from_secs(file.drain.unwrap_or(1).min(3600)),
             egress: file.egress.check()?,
             limits: file.limits,
+            dns: file.dns,
             metrics: file
                 .metrics
                 .map(|Text(address): Text<SocketAddr>| {
@@ -193,6 +196,8 @@ struct File {
     inner_ipv4: Option<Text<IpPrefix>>,
     inner_ipv6: Option<Text<IpPrefix>>,
     routed_ipv6: Option<Text<IpPrefix>>,
+    #[serde(default)]
+    dns: Vec<IpAddr>,
     metrics: Option<Text<SocketAddr>>,
     #[serde(default)]
     egress: Egress,
@@ -321,6 +326,7 @@ mod tests {
         let config = Config::parse(&all).unwrap_or_else(|error| panic!("{error}\n{all}"));
         assert!(!config.egress.allow.is_empty() && config.egress.source_v6.is_some());
         assert!(config.inner.routed.is_some() && config.metrics.is_some());
+        assert_eq!(config.dns.len(), 2);
         assert!(config.limits.router.monthly_gb.is_some());
         assert!(config.limits.router.open_burst.is_some() && config.limits.flows.is_some());
     }

@@ -166,6 +166,12 @@ impl VpsTunnel {
         text.push_str("\t\tct direction reply accept\n");
         let _ = writeln!(text, "\t\tip daddr {v4} icmp type echo-request accept");
         let _ = writeln!(text, "\t\tip6 daddr {v6} icmpv6 type echo-request accept");
+        for (word, own) in [("ip", IpAddr::V4(v4)), ("ip6", IpAddr::V6(v6))] {
+            let _ = writeln!(
+                text,
+                "\t\t{word} daddr {own} meta l4proto {{ tcp, udp }} th dport 53 accept"
+            );
+        }
         // Own addresses are allowed only where that is said.
         text.push_str("\t\tjump exceptions\n");
         let _ = writeln!(text, "\t\t{REFUSE}");

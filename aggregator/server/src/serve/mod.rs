@@ -8,6 +8,7 @@
 //! - [`tun_kernel`]: what the kernel holds around the tunnel's device.
 //! - [`tunnels`]: the tunnels of all routers, and the one TUN device behind them.
 //! - [`metrics`]: figures for Prometheus.
+//! - [`names`]: answers what routers ask of a name server.
 //! - [`status`]: the document behind `wanbond-server status`.
 
 mod carrier;
@@ -15,6 +16,7 @@ mod datagrams;
 mod kernel;
 mod lane;
 mod metrics;
+mod names;
 mod routers;
 mod sessions;
 mod status;
@@ -229,6 +231,7 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
         };
         let mut around = TunnelKernel::new(journal.clone()).await.context("netlink")?;
         background.spawn(async move { around.keep(sources).await });
+        background.spawn(names::serve(inner, config.dns.clone()));
     }
     background.spawn(follow(Arc::clone(&shared)));
     let mut lanes = JoinSet::new();
