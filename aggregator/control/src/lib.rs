@@ -49,8 +49,8 @@ pub use status::Status;
 pub use task::{Task, Work};
 pub use units::Bytes;
 pub use words::{
-    Carrier, ErrorCode, EventKind, Level, LogLevel, MptcpState, PathState, Role, ServerState,
-    TaskState, TcpMode, UnknownWord, WanState, WhenServerDown,
+    Carrier, DnsWay, ErrorCode, EventKind, Level, LogLevel, MptcpState, PathState, Role,
+    ServerState, TaskState, TcpMode, UnknownWord, WanState, WhenServerDown,
 };
 
 /// The name of the router's control socket in the abstract namespace (shown as `@wanbond`).

@@ -45,8 +45,40 @@ pub struct Status {
     pub tunnel: Option<TunnelStatus>,
     /// Why new flows ride the tunnel's streams; empty while they ride lanes.
     pub streams_why: String,
+    /// What goes another way than the bond's.
+    pub bypass: BypassStatus,
     /// What happened of late, oldest first.
     pub events: Vec<Event>,
+}
+
+/// What goes another way than the bond's, by the rules of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BypassStatus {
+    /// The rules, in their order.
+    pub rules: Vec<BypassRuleStatus>,
+    /// How the addresses of the rules' domains are found, in a sentence; empty without such rules.
+    pub domains_by: String,
+    /// What keeps the rules from working, in a sentence; empty while all is well.
+    pub problem: String,
+}
+
+/// A rule for what goes another way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BypassRuleStatus {
+    /// The name of its section in the configuration.
+    pub name: String,
+    /// What it is for, in words.
+    pub fits: String,
+    /// Where it sends that, as configured: `direct`, `wan:NAME`, `tunnel` or `bond`.
+    pub to: String,
+    /// Where that goes at the moment, in words.
+    pub now: String,
+    /// Connections that it has taken since the daemon's start, or since the rule came.
+    pub connections: u64,
+    /// Addresses that its domains are known to have; none for a rule without domains.
+    pub addresses: Option<u64>,
 }
 
 /// What the kernel offers of MPTCP.

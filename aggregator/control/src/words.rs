@@ -181,6 +181,16 @@ words! {
 }
 
 words! {
+    /// How what the router itself asks name servers goes, which it mostly asks for the LAN.
+    DnsWay, "a way for DNS", default Bond {
+        /// Through the tunnel.
+        Bond = "bond",
+        /// Over a WAN, as without wanbond.
+        Direct = "direct",
+    }
+}
+
+words! {
     /// What a WAN is able to do at the moment.
     WanState, "a WAN state", default Unknown {
         /// No link, address or route, or the server does not answer over it.

@@ -12,7 +12,8 @@
 //! | [`netstate`] | links, addresses and default routes as they are, and a hint when they change |
 //! | [`routing`] | a routing table and a rule per WAN, so that a source address chooses the WAN |
 //! | [`mptcp_pm`] | MPTCP endpoints: from which addresses connections open further subflows |
-//! | [`firewall`] | the nftables tables: the LAN's TCP to us, other packets into the tunnel, NAT and forwards on the VPS |
+//! | [`firewall`] | the nftables tables: the LAN's TCP to us, other packets into the tunnel, what goes around both, NAT and forwards on the VPS |
+//! | [`bypass`] | that table and its routing rules, kept as they should be |
 //! | [`sysctl`] | kernel settings |
 //! | [`tun`] | the TUN device: packets out of it and into it, many in one system call |
 //! | [`tunnel`] | addresses, routes and rules around the tunnel's device, at both ends |
@@ -64,6 +65,7 @@
 
 #![cfg(target_os = "linux")]
 
+pub mod bypass;
 pub mod control_socket;
 pub mod firewall;
 pub mod mptcp_pm;

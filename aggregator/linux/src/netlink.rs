@@ -88,6 +88,14 @@ impl Netlink {
         Self::marking(owner.tunnel_protocol()).await
     }
 
+    /// As [`Self::for_tunnel`], for the rules of what goes around the bond.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    pub async fn for_bypass(owner: Owner) -> Result<Self, NetlinkError> {
+        Self::marking(owner.bypass_protocol()).await
+    }
+
     #[allow(clippy::unused_async, reason = "needs a runtime to put its sockets on")]
     async fn marking(protocol: u8) -> Result<Self, NetlinkError> {
         let (connection, handle, _) = new_connection().map_err(NetlinkError::Open)?;

@@ -134,11 +134,15 @@ fn lan_plan() -> LanPlan {
             ipv6: true,
             bypass_v4: Vec::new(),
             bypass_v6: Vec::new(),
+            names: None,
+            block: false,
             end: Some(TunnelEnd {
                 device: DEVICE.into(),
                 mtu: 1400,
                 v4: "10.239.0.2".parse().unwrap(),
                 v6: "fd77::2".parse().unwrap(),
+                server_v4: "10.239.0.1".parse().unwrap(),
+                server_v6: "fd77::1".parse().unwrap(),
                 prefix: None,
                 forwards: vec![
                     forward(Transport::Tcp, (8080, 8080), "192.168.1.10", Some(80)),

@@ -9,6 +9,8 @@
 //! 3. [`lanes`] keeps warm connections to the server, opened on the best living WAN.
 //! 4. [`link`] keeps the session with the server that all of it is sealed with.
 //!
+//! [`bypass`] is for what goes neither way: rules, and what the kernel does by them.
+//!
 //! On OpenWrt, [`netifd`] tells where the networks are, over [`ubus`], which also serves others.
 //!
 //! [`task`] runs what takes long and is asked for: checks, tests, drills.
@@ -18,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bypass;
 pub mod cli;
 pub mod config;
 pub mod daemon;

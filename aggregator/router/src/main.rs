@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use tracing::level_filters::LevelFilter;
+use wanbond::bypass::dnsmasq;
 use wanbond::cli::{Cli, Command, run_client_command};
 use wanbond::{config, daemon};
 use wanbond_control::LogLevel;
@@ -46,6 +47,7 @@ async fn clean() -> Result<()> {
     );
     let journal = Journal::open(Owner::Router).context("the journal of kernel changes")?;
     let report = cleanup(&journal).await;
+    dnsmasq::clean(&journal).await;
     anyhow::ensure!(report.errors.is_empty(), "{report}");
     println!("{report}");
     Ok(())

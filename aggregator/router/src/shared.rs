@@ -21,6 +21,7 @@ use wanbond_relay::tunnel::TunnelDriver;
 use wanbond_relay::udp::UdpEnd;
 use wanbond_relay::{BufferPool, Clock, Traffic};
 
+use crate::bypass::sniff::Sniffer;
 use crate::daemon::Lasting;
 use crate::lanes::LanePool;
 use crate::link::{LinkHint, ServerAddresses, Sessions};
@@ -159,6 +160,10 @@ pub(crate) struct Shared {
     pub(crate) direct: watch::Sender<bool>,
     /// What outlives this run.
     pub(crate) lasting: Arc<Lasting>,
+    /// The server answers what it is asked as a name server.
+    pub(crate) names_answered: watch::Sender<bool>,
+    /// Rules for connections that tell where they go.
+    pub(crate) sniffer: Sniffer,
     tunnel: RwLock<Option<Arc<TunnelDriver>>>,
     standing: watch::Sender<ServerStanding>,
     events: Mutex<EventLog>,
@@ -205,6 +210,8 @@ impl Shared {
             tcp: parts.tcp,
             direct: watch::Sender::new(false),
             lasting: parts.lasting,
+            names_answered: watch::Sender::new(false),
+            sniffer: Sniffer::default(),
             tunnel: RwLock::default(),
             standing: watch::Sender::new(ServerStanding {
                 state: ServerState::Connecting,

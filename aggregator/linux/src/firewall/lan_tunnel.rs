@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::FirewallError;
+use super::bypass::BYPASS;
+use super::names::{NAME_PORTS, Names, OWN};
 use super::ports::{PortForward, quoted, write_mss};
 use super::render::{device_set, list};
 use crate::owned::Owner;
@@ -21,7 +23,7 @@ pub const MARK: u32 = 0x1000_0000;
 /// Never marked are the same destinations as a [`Redirect`](super::Redirect) leaves alone, and TCP
 /// unless asked for. A connection that has begun in the tunnel stays there. Out of the tunnel come
 /// answers, and connections to the forwarded ports; the answers of the latter get the mark too,
-/// whatever they are.
+/// whatever they are. What [`Bypass`](super::Bypass) has given to a WAN is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LanTunnel {
     /// The LAN's devices.
@@ -39,6 +41,11 @@ pub struct LanTunnel {
     pub bypass_v4: Vec<IpPrefix>,
     /// IPv6 destinations to leave alone.
     pub bypass_v6: Vec<IpPrefix>,
+    /// What the router itself asks name servers goes through the tunnel too; `None` leaves that alone.
+    pub names: Option<Names>,
+    /// Refuse what would leave for the Internet around the tunnel, name servers included, unless
+    /// [`Bypass`](super::Bypass) or the lists above say so.
+    pub block: bool,
     /// The tunnel; `None` if there is none at present. Packets are marked all the same: what
     /// becomes of them the routes say.
     pub end: Option<TunnelEnd>,
@@ -55,6 +62,10 @@ pub struct TunnelEnd {
     pub v4: Ipv4Addr,
     /// As above.
     pub v6: Ipv6Addr,
+    /// The server's inner addresses, where it answers what is asked of a name server.
+    pub server_v4: Ipv4Addr,
+    /// As above.
+    pub server_v6: Ipv6Addr,
     /// A network that needs no translation.
     pub prefix: Option<IpPrefix>,
     /// Where connections to ports of the inner addresses lead.
@@ -76,7 +87,18 @@ impl LanTunnel {
         let _ = writeln!(text, "table inet {table} {{");
         if let Some(devices) = &devices {
             self.write_marks(&mut text, devices)?;
+        }
+        let asks =
+            self.names.as_ref().filter(|_| !self.silent && (self.end.is_some() || self.block));
+        if devices.is_some() || asks.is_some() {
             write_through(&mut text);
+        }
+        if let Some(names) = asks {
+            let server = self.end.as_ref().map(|end| (end.server_v4, end.server_v6));
+            names.write(&mut text, server, [&self.bypass_v4, &self.bypass_v6], self.block)?;
+        }
+        if self.block {
+            self.write_block(&mut text, devices.as_deref())?;
         }
         if let Some(end) = &self.end {
             end.write(&mut text, devices.as_deref())?;
@@ -91,6 +113,7 @@ impl LanTunnel {
         let _ = writeln!(text, "\t\tiifname {{ {devices} }} goto choose");
         text.push_str("\t}\n");
         text.push_str("\tchain choose {\n");
+        let _ = writeln!(text, "\t\tct mark and {BYPASS:#x} == {BYPASS:#x} return");
         if self.silent {
             let began = format!("ct mark and {MARK:#x} == {MARK:#x}");
             let _ = writeln!(text, "\t\tmeta l4proto tcp {began} goto through");
@@ -124,6 +147,59 @@ impl LanTunnel {
             let nfproto = if family == Family::V4 { "ipv4" } else { "ipv6" };
             let _ = writeln!(text, "\t\tmeta nfproto {nfproto} goto through");
         }
+        text.push_str("\t}\n");
+        Ok(())
+    }
+}
+
+impl LanTunnel {
+    /// The last word on what leaves, whatever was marked and redirected before.
+    fn write_block(&self, text: &mut String, lan: Option<&str>) -> Result<(), FirewallError> {
+        if let Some(names) = &self.names
+            && let Some(wans) = device_set(&names.wans)?
+        {
+            text.push_str("\tchain block_names {\n");
+            text.push_str("\t\ttype filter hook output priority filter; policy accept;\n");
+            // The device is here what it was before a packet was led elsewhere.
+            let _ = writeln!(text, "\t\tmeta mark and {:#x} != 0 return", OWN | MARK);
+            if let Some(end) = &self.end {
+                let _ = writeln!(text, "\t\tip daddr {} return", end.server_v4);
+                let _ = writeln!(text, "\t\tip6 daddr {} return", end.server_v6);
+            }
+            let _ = writeln!(
+                text,
+                "\t\toifname {{ {wans} }} {NAME_PORTS} reject with icmpx admin-prohibited"
+            );
+            text.push_str("\t}\n");
+        }
+        let Some(lan) = lan else { return Ok(()) };
+        text.push_str("\tchain around {\n");
+        text.push_str("\t\ttype filter hook forward priority filter; policy accept;\n");
+        let own = quoted(crate::tunnel::DEVICE)?;
+        let _ = writeln!(text, "\t\tiifname {{ {lan} }} oifname != {{ {lan}, {own} }} goto block");
+        text.push_str("\t}\n");
+        text.push_str("\tchain block {\n");
+        text.push_str("\t\tct direction reply return\n");
+        let _ = writeln!(text, "\t\tct mark and {BYPASS:#x} == {BYPASS:#x} return");
+        if let Some(names) = &self.names
+            && let Some(wans) = device_set(&names.wans)?
+        {
+            // A modem's name server is near, and asks others in turn.
+            let _ = writeln!(
+                text,
+                "\t\toifname {{ {wans} }} {NAME_PORTS} reject with icmpx admin-prohibited"
+            );
+        }
+        for (word, special, bypass) in
+            [("ip", SPECIAL_V4, &self.bypass_v4), ("ip6", SPECIAL_V6, &self.bypass_v6)]
+        {
+            let _ = writeln!(text, "\t\t{word} daddr {{ {} }} return", list(special));
+            if !bypass.is_empty() {
+                let _ = writeln!(text, "\t\t{word} daddr {{ {} }} return", list(bypass));
+            }
+        }
+        text.push_str("\t\tmeta l4proto tcp reject with tcp reset\n");
+        text.push_str("\t\treject with icmpx admin-prohibited\n");
         text.push_str("\t}\n");
         Ok(())
     }
@@ -246,11 +322,15 @@ mod tests {
             ipv6: true,
             bypass_v4: vec!["203.0.113.7/32".parse().unwrap()],
             bypass_v6: vec!["2001:db8::7".parse().unwrap()],
+            names: None,
+            block: false,
             end: Some(TunnelEnd {
                 device: "wanbond0".into(),
                 mtu: 1400,
                 v4: "10.239.0.2".parse().unwrap(),
                 v6: "2001:db8:1:1::1".parse().unwrap(),
+                server_v4: "10.239.0.1".parse().unwrap(),
+                server_v6: "fd77::1".parse().unwrap(),
                 prefix: Some("2001:db8:1:1::/64".parse().unwrap()),
                 forwards: vec![
                     forward(Transport::Tcp, (8080, 8080), "192.168.1.10", Some(80)),
@@ -275,9 +355,32 @@ mod tests {
     #[test]
     fn a_silent_tunnel_keeps_the_tcp_connections_it_has() {
         let text = LanTunnel { silent: true, tcp: true, ..tunnel() }.render().unwrap();
-        let choose = "chain choose {\n\t\tmeta l4proto tcp ct mark and 0x10000000 == 0x10000000 \
+        let choose = "chain choose {\n\t\tct mark and 0x20000000 == 0x20000000 return\n\t\tmeta l4proto tcp ct mark and 0x10000000 == 0x10000000 \
                       goto through\n\t}\n";
         assert!(text.contains(choose) && text.contains("chain translate"), "{text}");
+    }
+
+    fn names() -> Names {
+        Names {
+            wans: vec!["pppoe-wan".into(), "wwan0".into()],
+            of_wans: ["192.0.2.53", "2001:db8:53::1"].map(|ip| ip.parse().unwrap()).to_vec(),
+            ask_server: true,
+        }
+    }
+
+    #[test]
+    fn golden_with_names_and_nothing_around() {
+        let text = LanTunnel { names: Some(names()), block: true, ..tunnel() }.render().unwrap();
+        assert_eq!(text, include_str!("golden_lan_tunnel_block.nft"));
+        let down = LanTunnel { names: Some(names()), block: true, end: None, ..tunnel() };
+        let text = down.render().unwrap();
+        assert!(
+            text.contains("chain names_asked") && !text.contains("chain name_servers"),
+            "{text}"
+        );
+        // Around a silent server the router asks as it would without us.
+        let silent = LanTunnel { names: Some(names()), silent: true, ..tunnel() }.render().unwrap();
+        assert!(!silent.contains("chain names"), "{silent}");
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Running `nft`.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::{LanTunnel, Redirect, VpsTunnel};
-use crate::prefix::IpPrefix;
+use super::bypass::counter;
+use super::{Bypass, LanTunnel, Redirect, VpsTunnel, domain_set};
+use crate::owned::Owner;
+use crate::prefix::{Family, IpPrefix};
 
 /// The firewall can't be set.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,83 @@ impl LanTunnel {
     pub async fn apply(&self) -> Result<(), FirewallError> {
         succeeded(&run(&["-f", "-"], &self.render()?).await?)
     }
+}
+
+impl Bypass {
+    /// Brings the table from `previous` (see [`Bypass::render`]) to this, in one step.
+    ///
+    /// # Errors
+    /// When nft is missing or refuses.
+    pub async fn apply(&self, previous: Option<&Self>) -> Result<(), FirewallError> {
+        succeeded(&run(&["-f", "-"], &self.render(previous)?).await?)
+    }
+}
+
+/// What each rule of the [`Bypass`] has taken, connections by the rules' names. Of rules with domains
+/// `addresses` are how many of these are known.
+///
+/// # Errors
+/// When nft is missing or refuses.
+pub async fn bypass_counters(rules: &[(String, bool)]) -> Result<Vec<Taken>, FirewallError> {
+    let table = Owner::Router.bypass_table();
+    let output = run(&["list", "counters", "table", "inet", table], "").await?;
+    succeeded(&output)?;
+    let packets = counts(&String::from_utf8_lossy(&output.stdout));
+    let mut taken = Vec::with_capacity(rules.len());
+    for (rule, by_domain) in rules {
+        let mut addresses = 0;
+        for family in [Family::V4, Family::V6].into_iter().filter(|_| *by_domain) {
+            let set = domain_set(rule, family);
+            let output = run(&["list", "set", "inet", table, &set], "").await?;
+            succeeded(&output)?;
+            addresses += elements(&String::from_utf8_lossy(&output.stdout));
+        }
+        let connections = packets.get(&counter(rule)).copied().unwrap_or(0);
+        taken.push(Taken { connections, addresses });
+    }
+    Ok(taken)
+}
+
+/// What a rule of the [`Bypass`] has taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Connections.
+    pub connections: u64,
+    /// Addresses that its domains are known to have.
+    pub addresses: usize,
+}
+
+/// Adds an address to those of a rule's domains.
+///
+/// # Errors
+/// When nft is missing or refuses.
+pub async fn note_address(rule: &str, address: IpAddr) -> Result<(), FirewallError> {
+    let table = Owner::Router.bypass_table();
+    let set = domain_set(rule, Family::of(&address));
+    let text = format!("add element inet {table} {set} {{ {address} }}\n");
+    succeeded(&run(&["-f", "-"], &text).await?)
+}
+
+/// `counter NAME {` and, in a line of its own, `packets N bytes N`.
+fn counts(listing: &str) -> BTreeMap<String, u64> {
+    let mut name = "";
+    let mut found = BTreeMap::new();
+    for line in listing.lines().map(str::trim) {
+        if let Some(of) = line.strip_prefix("counter ").and_then(|rest| rest.strip_suffix('{')) {
+            name = of.trim();
+        } else if let Some(rest) = line.strip_prefix("packets ")
+            && let Some(packets) = rest.split(' ').next().and_then(|n| n.parse().ok())
+        {
+            found.insert(name.to_owned(), packets);
+        }
+    }
+    found
+}
+
+/// How many elements a listed set has: `elements = { A, B }`, over several lines.
+fn elements(listing: &str) -> usize {
+    let inside = listing.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}'));
+    inside.map_or(0, |(inside, _)| inside.split(',').count())
 }
 
 impl VpsTunnel {
@@ -173,5 +254,24 @@ table inet mine {
 ";
         assert_eq!(dropping(shown), ["ip filter FORWARD"]);
         assert!(dropping("").is_empty());
+    }
+
+    #[test]
+    fn counters_and_elements_are_counted() {
+        let shown = "table inet wanbond-bypass {
+	counter c_phone {
+		packets 12 bytes 720
+	}
+	counter c_video {
+		packets 0 bytes 0
+	}
+}
+";
+        let expected = [("c_phone".to_owned(), 12), ("c_video".to_owned(), 0)];
+        assert_eq!(counts(shown), BTreeMap::from(expected));
+        let set =
+            "set d {\n type ipv4_addr\n elements = { 192.0.2.1, 192.0.2.2,\n\t\t192.0.2.3 }\n}\n";
+        assert_eq!(elements(set), 3);
+        assert_eq!(elements("set d {\n type ipv4_addr\n}\n"), 0);
     }
 }

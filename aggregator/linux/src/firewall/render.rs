@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::FirewallError;
+use super::{BYPASS, FirewallError, MARK};
 use crate::owned::Owner;
 use crate::prefix::{Family, IpPrefix};
 use crate::special::{SPECIAL_V4, SPECIAL_V6};
@@ -13,7 +13,7 @@ use crate::special::{SPECIAL_V4, SPECIAL_V6};
 /// Never redirected, and so routed as if wanbond were not there:
 /// - what is addressed to the router itself, to a broadcast or a multicast address,
 /// - private and otherwise special destinations ([`crate::special`]),
-/// - the bypassed destinations.
+/// - the bypassed destinations, and what [`Bypass`](super::Bypass) has marked.
 ///
 /// The port itself is closed: a connection that did not come through the redirect, from the WAN
 /// or straight from the LAN, is answered with a reset.
@@ -86,6 +86,7 @@ impl Redirect {
         let _ = writeln!(text, "\t\tiifname {{ {devices} }} meta l4proto tcp goto lan_tcp");
         text.push_str("\t}\n");
         text.push_str("\tchain lan_tcp {\n");
+        let _ = writeln!(text, "\t\tct mark and {:#x} != 0 return", BYPASS | MARK);
         text.push_str("\t\tfib daddr type { local, broadcast, anycast, multicast } return\n");
         for (wanted, family, word, special, bypass) in [
             (self.ipv4, Family::V4, "ip", SPECIAL_V4, &self.bypass_v4),

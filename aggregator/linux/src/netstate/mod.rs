@@ -124,9 +124,10 @@ pub struct Gateway {
 /// does, as others may remove what is ours.
 pub(crate) fn concerns_us(object: &RouteNetlinkMessage) -> bool {
     let ours = |protocol: u8| {
-        [Owner::Router, Owner::Server]
-            .into_iter()
-            .any(|owner| [owner.route_protocol(), owner.tunnel_protocol()].contains(&protocol))
+        [Owner::Router, Owner::Server].into_iter().any(|owner| {
+            [owner.route_protocol(), owner.tunnel_protocol(), owner.bypass_protocol()]
+                .contains(&protocol)
+        })
     };
     match object {
         RouteNetlinkMessage::NewRoute(route) => {

@@ -59,17 +59,15 @@ impl fmt::Display for CleanupReport {
 pub async fn cleanup(journal: &Journal) -> CleanupReport {
     let mut report = CleanupReport::default();
     let owner = journal.owner();
-    let (table, tunnel_table) = (owner.nft_table(), owner.tunnel_table());
-    let removed = match firewall::remove(table).await {
-        Ok(removed) if table == tunnel_table => Ok(removed),
-        Ok(removed) => firewall::remove(tunnel_table).await.map(|tunnel| tunnel || removed),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Ok(removed) => report.table = removed,
-        // Who has no nft has no table of ours.
-        Err(FirewallError::Missing) => {}
-        Err(error) => report.errors.push(error.to_string()),
+    let mut tables = vec![owner.nft_table(), owner.tunnel_table(), owner.bypass_table()];
+    tables.dedup();
+    for table in tables {
+        match firewall::remove(table).await {
+            Ok(removed) => report.table |= removed,
+            // Who has no nft has no table of ours.
+            Err(FirewallError::Missing) => {}
+            Err(error) => report.errors.push(error.to_string()),
+        }
     }
 
     match PathManager::new().await {
@@ -85,7 +83,11 @@ pub async fn cleanup(journal: &Journal) -> CleanupReport {
         Err(error) => report.errors.push(error.to_string()),
     }
 
-    for netlink in [Netlink::for_tunnel(owner).await, Netlink::for_owner(owner).await] {
+    for netlink in [
+        Netlink::for_bypass(owner).await,
+        Netlink::for_tunnel(owner).await,
+        Netlink::for_owner(owner).await,
+    ] {
         let removed = match netlink {
             Ok(netlink) => netlink.remove_own_routing().await,
             Err(error) => Err(error),

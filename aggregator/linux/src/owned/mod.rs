@@ -2,8 +2,8 @@
 //!
 //! | what | how it is known to be ours |
 //! |---|---|
-//! | routes and rules | route protocol numbers of our own, see [`Owner::route_protocol`] and [`Owner::tunnel_protocol`] |
-//! | firewall rules | tables of our own, see [`Owner::nft_table`] and [`Owner::tunnel_table`] |
+//! | routes and rules | route protocol numbers of our own, see [`Owner::route_protocol`], [`Owner::tunnel_protocol`] and [`Owner::bypass_protocol`] |
+//! | firewall rules | tables of our own, see [`Owner::nft_table`], [`Owner::tunnel_table`] and [`Owner::bypass_table`] |
 //! | MPTCP endpoints and limits, sysctls | written in the [`Journal`] before they are set |
 //!
 //! [`cleanup`] undoes all of it and may be called at any time, any number of times: on exit, at
@@ -46,6 +46,24 @@ impl Owner {
         match self {
             Self::Router => 121,
             Self::Server => Self::Server.route_protocol(),
+        }
+    }
+
+    /// As [`Self::tunnel_protocol`], for the rules of what goes around the bond; the router's only.
+    #[must_use]
+    pub const fn bypass_protocol(self) -> u8 {
+        match self {
+            Self::Router => 122,
+            Self::Server => Self::Server.route_protocol(),
+        }
+    }
+
+    /// Name of the nftables table, of family `inet`, for what goes around the bond.
+    #[must_use]
+    pub const fn bypass_table(self) -> &'static str {
+        match self {
+            Self::Router => "wanbond-bypass",
+            Self::Server => Self::Server.nft_table(),
         }
     }
 

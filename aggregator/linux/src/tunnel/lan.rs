@@ -11,11 +11,12 @@ use crate::routing::{MAIN_TABLE, OwnedRoute, OwnedRule, RouteKind, RuleAction};
 use crate::sysctl;
 
 /// The table that leads into the tunnel. The WANs' are 7000 to 7015.
-const TABLE: u32 = 7900;
-/// Priorities of the rules, behind those of the WANs and before the main table's 32766.
-const MARKED_NEAR: u32 = 7900;
-const MARKED: u32 = 7901;
-const OWN: u32 = 7902;
+pub(crate) const TABLE: u32 = 7900;
+/// Priorities of the rules, before those of the WANs (7000 and up), which go by source address: what the
+/// router itself asks has a WAN's until it is translated.
+const OWN: u32 = 6997;
+const MARKED_NEAR: u32 = 6998;
+const MARKED: u32 = 6999;
 
 /// What becomes of the LAN's packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +33,10 @@ impl LanPlan {
     /// The routes and rules.
     ///
     /// ```text
-    /// 7900: fwmark M lookup main suppress_prefixlength 0   what is near is not on the Internet
-    /// 7901: fwmark M lookup 7900
-    /// 7902: from 10.239.0.2 lookup 7900                    tests from the inner address
-    /// 7902: from all to 10.239.0.1/32 lookup 7900           the server's end
+    /// 6997: from 10.239.0.2 lookup 7900                    tests from the inner address
+    /// 6997: from all to 10.239.0.1/32 lookup 7900           the server's end
+    /// 6998: fwmark M lookup main suppress_prefixlength 0   what is near is not on the Internet
+    /// 6999: fwmark M lookup 7900
     /// default dev wanbond0 table 7900
     /// unreachable default table 7900 metric 4294967295     with `block`
     /// ```
@@ -167,11 +168,15 @@ mod tests {
                 ipv6: true,
                 bypass_v4: Vec::new(),
                 bypass_v6: Vec::new(),
+                names: None,
+                block: false,
                 end: Some(TunnelEnd {
                     device: DEVICE.into(),
                     mtu: 1400,
                     v4: "10.239.0.2".parse().unwrap(),
                     v6: "fd01::2".parse().unwrap(),
+                    server_v4: "10.239.0.1".parse().unwrap(),
+                    server_v6: "fd01::1".parse().unwrap(),
                     prefix: None,
                     forwards: Vec::new(),
                 }),
@@ -192,14 +197,14 @@ mod tests {
             text(&plan()),
             "default dev wanbond0 table 7900 src 10.239.0.2\n\
              default6 dev wanbond0 table 7900 src fd01::2\n\
-             rule 7902: from 10.239.0.2 lookup 7900\n\
-             rule 7902: from all to 10.239.0.1/32 lookup 7900\n\
-             rule 7900: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
-             rule 7901: from all fwmark 0x10000000/0x10000000 lookup 7900\n\
-             rule6 7902: from fd01::2 lookup 7900\n\
-             rule6 7902: from all to fd01::1/128 lookup 7900\n\
-             rule6 7900: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
-             rule6 7901: from all fwmark 0x10000000/0x10000000 lookup 7900\n"
+             rule 6997: from 10.239.0.2 lookup 7900\n\
+             rule 6997: from all to 10.239.0.1/32 lookup 7900\n\
+             rule 6998: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
+             rule 6999: from all fwmark 0x10000000/0x10000000 lookup 7900\n\
+             rule6 6997: from fd01::2 lookup 7900\n\
+             rule6 6997: from all to fd01::1/128 lookup 7900\n\
+             rule6 6998: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
+             rule6 6999: from all fwmark 0x10000000/0x10000000 lookup 7900\n"
         );
     }
 
@@ -212,8 +217,8 @@ mod tests {
             text(&plan),
             "unreachable default table 7900 metric 4294967295\n\
              unreachable default6 table 7900 metric 4294967295\n\
-             rule 7900: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
-             rule 7901: from all fwmark 0x10000000/0x10000000 lookup 7900\n"
+             rule 6998: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
+             rule 6999: from all fwmark 0x10000000/0x10000000 lookup 7900\n"
         );
     }
 }

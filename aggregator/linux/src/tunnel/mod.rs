@@ -16,6 +16,7 @@ mod vps;
 
 use std::net::IpAddr;
 
+pub(crate) use lan::TABLE;
 pub use lan::{LanKernel, LanPlan};
 pub use vps::{VpsKernel, VpsPlan};
 

@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use wanbond_control::request::{Request, Response, WanAction, to_line};
 use wanbond_control::{LogLevel, ROUTER_SOCKET, Role, metrics};
 
+use crate::bypass::dnsmasq;
 use crate::config::{self, LoadError};
 
 pub use client::{Client, ClientError};
@@ -192,6 +193,14 @@ fn check(path: &Path, out: &mut impl Write, errors: &mut impl Write) -> Result<E
             out.flush()?;
             for warning in &loaded.warnings {
                 writeln!(errors, "warning: {warning}")?;
+            }
+            if loaded.config.bypass.iter().any(|rule| !rule.domains.is_empty())
+                && let Some(why) = dnsmasq::lacks_sets()
+            {
+                writeln!(
+                    errors,
+                    "warning: domains of bypasses count for connections that name them (TLS, HTTP) only: {why}"
+                )?;
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -99,8 +99,32 @@ pub fn render(status: &Status, look: Look) -> String {
         lanes.failed_total
     );
     flows(&mut out, status);
+    bypass(&mut out, status, look);
     events(&mut out, status, look);
     out
+}
+
+fn bypass(out: &mut String, status: &Status, look: Look) {
+    let bypass = &status.bypass;
+    for (i, rule) in bypass.rules.iter().enumerate() {
+        let head = if i == 0 { "Bypass  " } else { "        " };
+        let mut text = format!(
+            "{}: {}; {}\u{a0}connections",
+            clean(&rule.name),
+            clean(&rule.now),
+            rule.connections
+        );
+        if let Some(addresses) = rule.addresses {
+            let _ = write!(text, ", {addresses}\u{a0}addresses");
+        }
+        wrap(out, head, &text);
+    }
+    if !bypass.domains_by.is_empty() {
+        wrap(out, "        ", &format!("domains by {}", clean(&bypass.domains_by)));
+    }
+    if !bypass.problem.is_empty() {
+        let _ = writeln!(out, "        {}", look.paint(Tint::Bad, &clean(&bypass.problem)));
+    }
 }
 
 fn mptcp(status: &Status) -> String {

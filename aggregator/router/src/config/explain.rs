@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use wanbond_control::{Role, TcpMode, WhenServerDown};
+use wanbond_control::{DnsWay, Role, TcpMode, WhenServerDown};
 
 use super::{Loaded, Wan, WanLink};
 
@@ -22,6 +22,18 @@ pub fn explain(loaded: &Loaded) -> String {
     for (i, prefix) in globals.bypass.iter().enumerate() {
         let _ = writeln!(out, "{:8} {prefix}", if i == 0 { "Bypass" } else { "" });
     }
+    for (i, line) in super::bypass::explain(&loaded.config).iter().enumerate() {
+        let first = i == 0 && globals.bypass.is_empty();
+        let _ = writeln!(out, "{:8} {line}", if first { "Bypass" } else { "" });
+    }
+    let _ = writeln!(
+        out,
+        "DNS      {}",
+        match globals.dns {
+            DnsWay::Bond => "what the router asks name servers goes through the tunnel",
+            DnsWay::Direct => "what the router asks name servers goes out directly",
+        }
+    );
     for server in &loaded.config.servers {
         let endpoints: Vec<_> = server.code.endpoints.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "Server   {} at {}", server.name, endpoints.join(", "));

@@ -11,6 +11,10 @@
 //!     option tcp 'auto'                # auto | mptcp | stream | packet
 //!     option when_server_down 'direct' # direct | block
 //!     list bypass '192.0.2.0/24'       # destinations that are never bonded
+//!     option dns 'bond'                # bond | direct: what the router itself asks name servers
+//!     list wan_dns '192.0.2.53'        # name servers of WANs, where they can't be found in resolv.conf
+//!     option dnsmasq_dir '/etc/dnsmasq.d'     # where dnsmasq reads more configuration, and what
+//!     option dnsmasq_restart 'COMMAND'        # starts it anew; both are found on OpenWrt
 //!     option redirect_port '65102'     # where redirected TCP is accepted on the router
 //!     option log_level 'info'          # error | warn | info | debug | trace
 //!
@@ -22,10 +26,22 @@
 //!     option role 'bond'               # bond | backup | overflow | off; default bond
 //!     option quota '50 GB'             # a month; default none
 //!     option billing_day '14'          # the quota's month starts here; default 1
+//!
+//! config bypass 'console'              # looked at in order, the first that fits decides
+//!     list mac '02:11:22:aa:bb:cc'     # of each of these lists one entry must fit:
+//!     list lan_device 'guest'          # a network or device in list lan
+//!     list source '192.168.1.50'       # hosts or networks of the LAN
+//!     list destination '192.0.2.0/24'  # where it goes
+//!     list protocol 'udp'              # tcp | udp | icmp | esp | …, or a number
+//!     list port '5060-5070'            # destination ports
+//!     list domain 'example.net'        # and all below it; not together with destination
+//!     option to 'wan:fibre'            # direct | wan:NAME | tunnel | bond
+//!     option fallback 'bond'           # bond | none: if that WAN is down
 //! ```
 //!
-//! Servers and WANs take `option enabled '0'`, and are then skipped unread.
+//! Servers, WANs and bypasses take `option enabled '0'`, and are then skipped unread.
 
+mod bypass;
 mod explain;
 mod schema;
 pub mod uci;
@@ -33,12 +49,15 @@ pub mod uci;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use wanbond_control::{Bytes, LogLevel, Role, TcpMode, WhenServerDown};
+use wanbond_control::{Bytes, DnsWay, LogLevel, Role, TcpMode, WhenServerDown};
 use wanbond_linux::prefix::IpPrefix;
 use wanbond_proto::pairing::PairingCode;
+
+use crate::bypass::Rule;
 
 pub use explain::explain;
 
@@ -61,6 +80,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// The enabled WANs; at least one if wanbond is enabled. Names and links are unique.
     pub wans: Vec<Wan>,
+    /// The enabled rules for what goes another way, in their order. Names are unique.
+    pub bypass: Vec<Rule>,
 }
 
 impl Config {
@@ -68,7 +89,7 @@ impl Config {
     #[must_use]
     pub fn idle() -> Self {
         let globals = Globals { enabled: false, ..Globals::default() };
-        Self { globals, servers: Vec::new(), wans: Vec::new() }
+        Self { globals, servers: Vec::new(), wans: Vec::new(), bypass: Vec::new() }
     }
 }
 
@@ -85,6 +106,14 @@ pub struct Globals {
     pub when_server_down: WhenServerDown,
     /// Destinations that are never bonded.
     pub bypass: Vec<IpPrefix>,
+    /// How the router's own questions to name servers go.
+    pub dns: DnsWay,
+    /// Name servers that may answer only in a WAN's own network, besides those that are found.
+    pub wan_dns: Vec<IpAddr>,
+    /// Where dnsmasq reads more configuration.
+    pub dnsmasq_dir: Option<PathBuf>,
+    /// What starts dnsmasq anew, in words of the shell.
+    pub dnsmasq_restart: Option<String>,
     /// The port on which redirected TCP is accepted.
     pub redirect_port: u16,
     /// How much is logged.
@@ -99,6 +128,10 @@ impl Default for Globals {
             tcp: TcpMode::default(),
             when_server_down: WhenServerDown::default(),
             bypass: Vec::new(),
+            dns: DnsWay::default(),
+            wan_dns: Vec::new(),
+            dnsmasq_dir: None,
+            dnsmasq_restart: None,
             redirect_port: DEFAULT_REDIRECT_PORT,
             log_level: LogLevel::default(),
         }

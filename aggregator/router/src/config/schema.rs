@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use wanbond_control::words::{list, nearest};
@@ -9,11 +11,23 @@ use wanbond_control::{Bytes, Role, TcpMode};
 use wanbond_linux::prefix::IpPrefix;
 
 use super::uci::{Document, Section, Value, Word};
-use super::{Config, Globals, Loaded, Problem, Server, Wan, WanLink};
+use super::{Config, Globals, Loaded, Problem, Server, Wan, WanLink, bypass};
+use crate::bypass::Rule;
 
-const SECTIONS: &[&str] = &["wanbond", "server", "wan"];
-const GLOBAL_OPTIONS: &[&str] =
-    &["enabled", "lan", "tcp", "when_server_down", "bypass", "redirect_port", "log_level"];
+const SECTIONS: &[&str] = &["wanbond", "server", "wan", "bypass"];
+const GLOBAL_OPTIONS: &[&str] = &[
+    "enabled",
+    "lan",
+    "tcp",
+    "when_server_down",
+    "bypass",
+    "dns",
+    "wan_dns",
+    "dnsmasq_dir",
+    "dnsmasq_restart",
+    "redirect_port",
+    "log_level",
+];
 const SERVER_OPTIONS: &[&str] = &["enabled", "code"];
 const WAN_OPTIONS: &[&str] = &["enabled", "interface", "device", "role", "quota", "billing_day"];
 
@@ -33,6 +47,7 @@ pub(super) fn read(file: &str, document: Document) -> Result<Loaded, Vec<Problem
     // Names of sections whose values were wrong: they exist, so nobody must miss them.
     let mut broken_servers = 0usize;
     let mut broken_wans = 0usize;
+    let mut rules: Vec<(usize, Rule)> = Vec::new();
 
     for section in &document.sections {
         let mut reader = SectionReader::new(section, &mut report);
@@ -68,6 +83,14 @@ pub(super) fn read(file: &str, document: Document) -> Result<Loaded, Vec<Problem
                     broken_wans += 1;
                 }
             }
+            "bypass" => {
+                reader.unknown_options(bypass::OPTIONS);
+                if !reader.enabled() {
+                    skipped.push(reader.what);
+                } else if let Some(rule) = bypass::read(&mut reader, rules.len()) {
+                    rules.push((section.line, rule));
+                }
+            }
             kind => {
                 let message = match nearest(kind, SECTIONS) {
                     Some(right) => format!(
@@ -83,6 +106,7 @@ pub(super) fn read(file: &str, document: Document) -> Result<Loaded, Vec<Problem
     let globals = globals.map(|(_, globals)| globals).unwrap_or_default();
     check_servers(&servers, &mut report);
     check_wans(&wans, &globals, &mut report);
+    bypass::check(&rules, &globals.lan, &wans, &skipped, broken_wans > 0, &mut report);
     if globals.enabled && servers.is_empty() && broken_servers == 0 {
         report.error(None, "there is no server; run 'wanbond-server router add NAME' on the server and paste what it prints into a section: config server 'vps', option code '…'".to_owned());
     }
@@ -104,7 +128,8 @@ pub(super) fn read(file: &str, document: Document) -> Result<Loaded, Vec<Problem
     }
     let servers = servers.into_iter().map(|(_, server)| server).collect();
     let wans = wans.into_iter().map(|(_, wan)| wan).collect();
-    Ok(Loaded { config: Config { globals, servers, wans }, warnings, skipped })
+    let bypass = rules.into_iter().map(|(_, rule)| rule).collect();
+    Ok(Loaded { config: Config { globals, servers, wans, bypass }, warnings, skipped })
 }
 
 fn read_globals(reader: &mut SectionReader<'_, '_>) -> Globals {
@@ -137,10 +162,19 @@ fn read_globals(reader: &mut SectionReader<'_, '_>) -> Globals {
     {
         globals.redirect_port = port;
     }
-    for word in reader.many("bypass") {
-        let parsed = |text: &str| text.parse::<IpPrefix>().map_err(|error| error.to_string());
-        globals.bypass.extend(reader.valid(&word, "bypass", parsed));
+    let prefix = |text: &str| text.parse::<IpPrefix>().map_err(|error| error.to_string());
+    globals.bypass = reader.all("bypass", prefix);
+    if let Some(way) = reader.parsed("dns") {
+        globals.dns = way;
     }
+    globals.wan_dns = reader.all("wan_dns", ip);
+    globals.dnsmasq_dir = reader.one("dnsmasq_dir").and_then(|word| {
+        reader.valid(&word, "dnsmasq_dir", |text| match PathBuf::from(text) {
+            path if path.is_absolute() => Ok(path),
+            _ => Err(format!("'{text}' is not a folder's whole path, such as '/etc/dnsmasq.d'")),
+        })
+    });
+    globals.dnsmasq_restart = reader.one("dnsmasq_restart").map(|word| word.text);
     globals
 }
 
@@ -253,28 +287,28 @@ fn check_wans(wans: &[(usize, Wan)], globals: &Globals, report: &mut Report<'_>)
 }
 
 /// Collects problems.
-struct Report<'a> {
+pub(super) struct Report<'a> {
     file: &'a str,
-    errors: Vec<Problem>,
+    pub(super) errors: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 impl Report<'_> {
-    fn error(&mut self, line: Option<usize>, message: String) {
+    pub(super) fn error(&mut self, line: Option<usize>, message: String) {
         self.errors.push(Problem { file: self.file.to_owned(), line, message });
     }
 
-    fn warn(&mut self, line: Option<usize>, message: String) {
+    pub(super) fn warn(&mut self, line: Option<usize>, message: String) {
         self.warnings.push(Problem { file: self.file.to_owned(), line, message });
     }
 }
 
 /// Reads one section's options and reports on them under the section's name.
-struct SectionReader<'a, 'r> {
-    section: &'a Section,
+pub(super) struct SectionReader<'a, 'r> {
+    pub(super) section: &'a Section,
     /// `wan 'lte'`, or `the wan without a name`.
-    what: String,
-    report: &'a mut Report<'r>,
+    pub(super) what: String,
+    pub(super) report: &'a mut Report<'r>,
 }
 
 impl<'a, 'r> SectionReader<'a, 'r> {
@@ -318,7 +352,7 @@ impl<'a, 'r> SectionReader<'a, 'r> {
     }
 
     /// The value of an option that has one; a list is an error.
-    fn one(&mut self, name: &str) -> Option<Word> {
+    pub(super) fn one(&mut self, name: &str) -> Option<Word> {
         match &self.section.get(name)?.value {
             Value::Single(word) => Some(word.clone()),
             Value::List(words) => {
@@ -343,7 +377,17 @@ impl<'a, 'r> SectionReader<'a, 'r> {
         }
     }
 
-    fn valid<T>(
+    /// The right ones of a list's values.
+    pub(super) fn all<T>(
+        &mut self,
+        name: &str,
+        check: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let words = self.many(name);
+        words.iter().filter_map(|word| self.valid(word, name, &check)).collect()
+    }
+
+    pub(super) fn valid<T>(
         &mut self,
         word: &Word,
         name: &str,
@@ -398,6 +442,10 @@ fn port(text: &str) -> Result<u16, String> {
     }
 }
 
+fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("'{text}' is not an address, such as 192.0.2.53"))
+}
+
 fn quota(text: &str) -> Result<Bytes, String> {
     match text.parse::<Bytes>() {
         Ok(Bytes(0)) => {
@@ -416,7 +464,7 @@ fn billing_day(text: &str) -> Result<u8, String> {
 }
 
 /// A netifd interface's name, or where both are possible a device's.
-fn link_name(text: &str) -> Result<String, String> {
+pub(super) fn link_name(text: &str) -> Result<String, String> {
     let wrong = |b: u8| !b.is_ascii_graphic() || b == b'/';
     if text.is_empty() || text == "." || text == ".." || text.bytes().any(wrong) {
         return Err(format!(

@@ -57,7 +57,7 @@ fn the_documented_example() {
     );
     let loaded = good(&text);
     assert_eq!(loaded.warnings, []);
-    let Config { globals, servers, wans } = &loaded.config;
+    let Config { globals, servers, wans, bypass } = &loaded.config;
     assert_eq!(
         *globals,
         Globals {
@@ -68,8 +68,10 @@ fn the_documented_example() {
             bypass: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
             redirect_port: 4000,
             log_level: LogLevel::Debug,
+            ..Globals::default()
         }
     );
+    assert_eq!(*bypass, []);
     assert_eq!(servers[0].name, "vps");
     assert_eq!(servers[0].code.to_string(), code(1));
     assert_eq!(
@@ -97,6 +99,7 @@ fn the_documented_example() {
          LAN      lan, br-guest\n\
          TCP      mptcp: over MPTCP only\n\
          Bypass   192.0.2.0/24\n         2001:db8::/32\n\
+         DNS      what the router asks name servers goes through the tunnel\n\
          Server   vps at vps.example.net:65101\n         \
          while none can be reached: traffic is refused, nothing leaves around the server\n\
          WAN      fibre on netifd interface wan, bond: always used\n\
@@ -227,6 +230,74 @@ fn what_is_probably_not_meant_is_warned_of() {
     );
     let one = format!("{}config wan 'a'\n\toption device 'eth1'\n", server());
     assert_eq!(good(&one).warnings.len(), 1);
+}
+
+#[test]
+fn bypasses() {
+    let text = format!(
+        "{}{WANS}\
+         config bypass 'voice'\n\
+         \tlist source '192.168.1.50'\n\
+         \toption protocol 'udp'\n\
+         \tlist port '5060-5070'\n\
+         \toption to 'wan:dsl'\n\
+         \toption fallback 'none'\n\
+         config bypass\n\
+         \toption domain 'Example.net example.org'\n\
+         \toption to 'direct'\n\
+         config bypass 'old'\n\
+         \toption enabled '0'\n",
+        server()
+    );
+    let loaded = good(&text);
+    assert_eq!(loaded.warnings, []);
+    let lines: Vec<String> = explain(&loaded).lines().map(str::to_owned).collect();
+    for line in [
+        "Bypass   voice: from 192.168.1.50/32; by udp; port 5060-5070 → over wan dsl or not at all",
+        "         bypass2: to example.net, example.org → over the living WANs, not bonded",
+        "Skipped  bypass 'old' (option enabled '0')",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line} in {lines:?}");
+    }
+}
+
+#[test]
+fn wrong_bypasses_name_the_section_and_what_is_right() {
+    let text = format!(
+        "{}{WANS}config wan 'old'\n\toption enabled '0'\n\
+         config bypass 'a'\n\toption to 'wan:dls'\n\tlist port '80'\n\
+         config bypass 'b'\n\toption to 'wann:dsl'\n\tlist port '80-'\n\tlist mac '1'\n\
+         config bypass 'c'\n\toption to 'direct'\n\
+         config bypass 'd'\n\tlist domain 'x.de'\n\
+         config bypass 'e'\n\toption to 'wan:old'\n\tlist domain '*.x.de'\n\
+         config bypass 'f'\n\toption to 'wan:old'\n\tlist lan_device 'guest'\n\
+         config bypass 'g'\n\toption to 'tunnel'\n\toption fallback 'none'\n\toption port '1'\n\
+         config bypass 'h'\n\toption to 'direct'\n\tlist protocol 'icmp'\n\tlist port '1'\n",
+        server()
+    );
+    assert_eq!(
+        bad(&text),
+        "f:9: option 'to' of bypass 'a': there is no wan 'dls'; there are: fibre, dsl\n\
+         f:13: option 'to' of bypass 'b': 'wann:dsl' is no way to go; use direct, wan:NAME (the name of a wan section), tunnel or bond\n\
+         f:14: option 'port' of bypass 'b': '80-' is not a port or a range; use numbers from 1 to 65535, such as '443' or '5060-5070'\n\
+         f:15: option 'mac' of bypass 'b': '1' is not a hardware address, such as '02:11:22:aa:bb:cc'\n\
+         f:16: bypass 'c': it says nothing about what it is for; add lan_device, mac, source, destination, protocol, port or domain\n\
+         f:18: bypass 'd' has no option to; write direct, wan:NAME (the name of a wan section), tunnel or bond\n\
+         f:22: option 'domain' of bypass 'e': '*.x.de': what is below a domain is meant anyway; write 'x.de'\n\
+         f:23: option 'lan_device' of bypass 'f': 'guest' is not in list lan, so nothing of it is bonded anyway; there are lan\n\
+         f:23: option 'to' of bypass 'f': wan 'old' is not enabled\n\
+         f:26: bypass 'g': option fallback goes with option to 'wan:NAME' only\n\
+         f:30: bypass 'h': option port goes with protocol tcp, udp or sctp only; icmp has no ports"
+    );
+    let text = format!(
+        "{}{WANS}config bypass 'all'\n\tlist port '1-1000'\n\toption to 'direct'\n\
+         config bypass 'web'\n\tlist port '80'\n\toption to 'wan:dsl'\n",
+        server()
+    );
+    assert_eq!(
+        lines(&good(&text).warnings),
+        "f:10: bypass 'web' is of no use: bypass 'all' (line 7) stands before it and takes all that it is for; put it before that one"
+    );
 }
 
 #[test]

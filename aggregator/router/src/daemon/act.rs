@@ -78,7 +78,13 @@ impl Brain {
         }
         self.publish();
         self.set_direct(self.goes_direct() && !self.kernel.redirects());
-        if !self.tunnel.update(&self.shared, &self.config.globals, &self.lan).await {
+        if !self.apply_bypass().await {
+            self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
+        }
+        let devices =
+            self.wans.iter().filter_map(|wan| Some(wan.facts.as_ref().ok()?.device.clone()));
+        let devices = devices.collect();
+        if !self.tunnel.update(&self.shared, &self.config.globals, &self.lan, devices).await {
             self.apply_at = Some(Instant::now() + AFTER_KERNEL_ERROR);
         } else if let Some(at) = self.tunnel.update_at() {
             self.apply_at = Some(self.apply_at.map_or(at, |set| set.min(at)));

@@ -18,6 +18,7 @@ use wanbond_proto::datagram::{MAX_PATHS, PathId};
 use wanbond_proto::tunnel::Liveness;
 use wanbond_proto::wan::{Reason, State};
 
+use super::bypass::BypassKeeper;
 use super::control::Asked;
 use super::kernel::Kernel;
 use super::processor::Processor;
@@ -73,6 +74,7 @@ pub(crate) struct Brain {
     pub(super) overflow: Overflow,
     pub(super) usage: Usage,
     pub(super) processor: Processor,
+    pub(super) bypass: BypassKeeper,
 }
 
 impl Brain {
@@ -85,6 +87,7 @@ impl Brain {
     ) -> Result<Self> {
         let netlink = Netlink::new().await.context("netlink")?;
         let tunnel = TunnelKeeper::new(journal.clone()).await.context("netlink")?;
+        let of_bypass = journal.clone();
         let kernel = Kernel::new(netlink.clone(), journal, config.globals.enabled).await;
         let mut brain = Self {
             lan: config.globals.lan.clone(),
@@ -105,6 +108,7 @@ impl Brain {
             overflow: Overflow::default(),
             usage,
             processor: Processor::default(),
+            bypass: BypassKeeper::new(of_bypass).await.context("netlink")?,
             config: Config { wans: Vec::new(), ..config.clone() },
         };
         brain.reconfigure(config);
@@ -156,6 +160,7 @@ impl Brain {
         let mut standing = self.shared.watch_standing();
         let mut server = self.shared.server.subscribe();
         let mut forwards = self.shared.forwards.subscribe();
+        let mut names = self.shared.names_answered.subscribe();
         let shared = Arc::clone(&self.shared);
         loop {
             if self.urgent {
@@ -192,10 +197,12 @@ impl Brain {
                     self.apply_at = Some(Instant::now());
                 }
                 _ = standing.changed() => self.apply_at = Some(Instant::now()),
+                _ = names.changed() => self.apply_at = Some(Instant::now()),
                 _ = forwards.changed() => self.apply_at = Some(Instant::now()),
                 _ = server.changed() => self.apply_at = Some(Instant::now()),
                 () = tables_lost(&mut tables) => {
                     self.kernel.suspect_firewall();
+                    self.bypass.suspect_firewall();
                     // A firewall that is restarted deletes first and then puts its own there.
                     self.apply_at.get_or_insert(Instant::now() + AFTER_FLUSH);
                 }
@@ -392,7 +399,8 @@ impl Brain {
 
 /// Returns when one of our firewall tables may have been deleted; never where that can't be known.
 async fn tables_lost(watch: &mut Option<TableWatch>) {
-    let ours = [Owner::Router.nft_table(), Owner::Router.tunnel_table()];
+    let router = Owner::Router;
+    let ours = [router.nft_table(), router.tunnel_table(), router.bypass_table()];
     if let Some(there) = watch {
         match there.deleted(&ours).await {
             Ok(()) => return,

@@ -128,7 +128,18 @@ impl Brain {
     /// Answers a request.
     pub(super) fn answer(&mut self, asked: Asked) {
         let response = match asked.request {
-            Request::Status | Request::Watch { .. } => Response::Status(Box::new(self.status())),
+            Request::Status | Request::Watch { .. } => {
+                let status = Box::new(self.status());
+                if !status.bypass.rules.is_empty() {
+                    // Asking nftables takes a while.
+                    tokio::spawn(async move {
+                        let status = super::bypass::with_counters(status).await;
+                        let _ = asked.answer.send(Response::Status(status));
+                    });
+                    return;
+                }
+                Response::Status(status)
+            }
             Request::Wan { name, action } => self.act(&name, action),
             Request::Reload => {
                 // The same way as by a signal, so that there is one way only.

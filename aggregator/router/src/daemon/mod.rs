@@ -8,6 +8,7 @@
 
 mod act;
 mod brain;
+mod bypass;
 mod candidates;
 mod control;
 mod kernel;
@@ -39,6 +40,7 @@ use wanbond_proto::handshake::RouterIdentity;
 use wanbond_proto::inner::Instance;
 use wanbond_relay::{BufferPool, Clock, fast_suites};
 
+use crate::bypass::dnsmasq;
 use crate::config::{self, Config};
 use crate::shared::{Shared, SharedParts};
 use crate::ubus::Ubus;
@@ -134,6 +136,7 @@ pub async fn run(path: PathBuf, ubus: PathBuf, wait: bool) -> Result<()> {
     };
     info!("stopping");
     let report = cleanup(&journal).await;
+    dnsmasq::clean(&journal).await;
     if report.errors.is_empty() {
         info!(%report, "kernel state removed");
     } else {
@@ -208,6 +211,7 @@ async fn run_with(
         tasks.spawn(lanes::keep_warm(Arc::clone(&shared)));
         if let Some(server) = server {
             let identity = RouterIdentity::from_code(&server.code);
+            tasks.spawn(crate::bypass::ask::watch_server(Arc::clone(&shared)));
             tasks.spawn(link::keep_resolved(Arc::clone(&shared), server.code.endpoints));
             tasks.spawn(link::run(Arc::clone(&shared), identity, link_in));
         }

@@ -80,6 +80,7 @@ impl Brain {
             },
             tunnel: shared.tunnel().map(|tunnel| tunnel_status(&tunnel)),
             streams_why: streams_why(shared),
+            bypass: self.bypass_status(),
             events: shared.events().latest(EVENTS).cloned().collect(),
         }
     }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tracing::{debug, info, warn};
-use wanbond_control::words::{TcpMode, WhenServerDown};
-use wanbond_linux::firewall::{LanTunnel, PortForward, Transport, TunnelEnd};
+use wanbond_control::words::{DnsWay, TcpMode, WhenServerDown};
+use wanbond_linux::firewall::{LanTunnel, Names, PortForward, Transport, TunnelEnd};
 use wanbond_linux::netstate::NetlinkError;
 use wanbond_linux::owned::Journal;
 use wanbond_linux::prefix::{Family, IpPrefix};
@@ -31,13 +31,14 @@ pub struct TunnelUp {
 /// What the kernel should hold; `None`: nothing, the LAN's packets go their usual way.
 ///
 /// `server` are the server's addresses, which never go through the tunnel; `egress` is what the
-/// server can reach.
+/// server can reach, `names` what the router asks name servers.
 #[must_use]
 pub fn plan(
     globals: &Globals,
     lan: &[String],
     server: &[IpAddr],
     egress: Egress,
+    names: Names,
     up: Option<&TunnelUp>,
 ) -> Option<LanPlan> {
     let block = globals.when_server_down == WhenServerDown::Block;
@@ -57,6 +58,8 @@ pub fn plan(
             ipv6: egress.ipv6 || up.is_none(),
             bypass_v4,
             bypass_v6,
+            names: (globals.dns == DnsWay::Bond).then_some(names),
+            block,
             end: up.map(end),
         },
         server: up.map_or((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED), |up| {
@@ -73,6 +76,8 @@ fn end(up: &TunnelUp) -> TunnelEnd {
         mtu: up.mtu,
         v4: up.inner.v4,
         v6: up.inner.v6,
+        server_v4: up.inner.server_v4,
+        server_v6: up.inner.server_v6,
         prefix: prefix.and_then(|(network, length)| IpPrefix::new(network.into(), length)),
         forwards: up.forwards.iter().map(port_forward).collect(),
     }
@@ -167,7 +172,14 @@ mod tests {
     }
 
     fn plan_of(globals: &Globals, up: Option<&TunnelUp>) -> Option<LanPlan> {
-        plan(globals, &["br-lan".to_owned()], &["203.0.113.5".parse().unwrap()], EGRESS, up)
+        plan(
+            globals,
+            &["br-lan".to_owned()],
+            &["203.0.113.5".parse().unwrap()],
+            EGRESS,
+            Names::default(),
+            up,
+        )
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use wanbond_control::words::{Role, ServerState, WhenServerDown};
+use wanbond_linux::firewall::Names;
 use wanbond_linux::netstate::NetlinkError;
 use wanbond_linux::owned::Journal;
 use wanbond_linux::tun::TunQueue;
@@ -23,6 +24,7 @@ use wanbond_relay::tunnel::device::{self, read_packets, write_packets};
 use wanbond_relay::tunnel::{PathEnd, PathSocket, TUN_MTU, TunnelDriver, TunnelSink};
 
 use super::tun_kernel::{TunnelKernel, TunnelUp, plan};
+use crate::bypass::name_servers;
 use crate::config::Globals;
 use crate::link;
 use crate::shared::{Shared, WanEvidence, WanView};
@@ -100,6 +102,7 @@ impl TunnelKeeper {
         shared: &Arc<Shared>,
         globals: &Globals,
         lan: &[String],
+        wans: Vec<String>,
     ) -> bool {
         self.follow_session(shared);
         if let Some(driver) = shared.tunnel() {
@@ -140,7 +143,12 @@ impl TunnelKeeper {
         };
         let server: Vec<IpAddr> = shared.server.borrow().0.iter().map(|a| a.ip()).collect();
         let egress = about.map(|(_, egress)| egress).unwrap_or(NO_EGRESS);
-        let plan = plan(globals, lan, &server, egress, up.as_ref());
+        let names = Names {
+            wans,
+            of_wans: name_servers::of_wans(&globals.wan_dns),
+            ask_server: *shared.names_answered.borrow(),
+        };
+        let plan = plan(globals, lan, &server, egress, names, up.as_ref());
         self.kernel.apply(plan.as_ref()).await
     }
 

@@ -21,6 +21,7 @@ use wanbond_control::words::MptcpState;
 use wanbond_proto::lane::{FlowKeys, ResetReason};
 use wanbond_relay::{FlowEnd, LaneFault, Pump, Side, abort, drain};
 
+use crate::bypass::sniff::{self, Way};
 use crate::lanes::BusyLane;
 use crate::shared::{Shared, count};
 
@@ -33,6 +34,18 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Carries one client connection to its target.
 async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
+    let client = match shared.sniffer.way(&client, target).await {
+        Way::Usual => client,
+        Way::Nowhere => return abort(client),
+        Way::From(sources) => {
+            let Some(source) = sources.first() else { return abort(client) };
+            if let Err((client, error)) = sniff::carry(client, *source, target).await {
+                debug!(%target, %source, %error, "connection around the bond ended");
+                abort(client);
+            }
+            return;
+        }
+    };
     let _active = Active::new(&shared);
     let opened = match open(&shared, client, target).await {
         Ok(opened) => opened,

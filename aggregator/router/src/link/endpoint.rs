@@ -10,6 +10,7 @@ use wanbond_control::words::ServerState;
 use wanbond_proto::pairing::Endpoint;
 
 use super::LinkHint;
+use crate::bypass::ask::server_addresses;
 use crate::shared::Shared;
 
 /// Names are looked up again this often: the server may have moved.
@@ -37,7 +38,10 @@ impl ServerAddresses {
 
 /// Looks the endpoints up. Those that don't resolve are left out; the error tells of the last one
 /// if none did.
-pub(crate) async fn resolve(endpoints: &[Endpoint]) -> std::io::Result<ServerAddresses> {
+pub(crate) async fn resolve(
+    shared: Option<&Shared>,
+    endpoints: &[Endpoint],
+) -> std::io::Result<ServerAddresses> {
     let mut found = Vec::new();
     let mut failure = None;
     for endpoint in endpoints {
@@ -45,7 +49,7 @@ pub(crate) async fn resolve(endpoints: &[Endpoint]) -> std::io::Result<ServerAdd
             found.push(SocketAddr::new(ip, endpoint.port));
             continue;
         }
-        match tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await {
+        match server_addresses(shared, &endpoint.host, endpoint.port).await {
             Ok(addresses) => found.extend(addresses),
             Err(error) => failure = Some(error),
         }
@@ -61,7 +65,7 @@ pub(crate) async fn resolve(endpoints: &[Endpoint]) -> std::io::Result<ServerAdd
 pub(crate) async fn keep_resolved(shared: Arc<Shared>, endpoints: Vec<Endpoint>) {
     let literal = endpoints.iter().all(|endpoint| endpoint.host.parse::<IpAddr>().is_ok());
     loop {
-        let pause = match resolve(&endpoints).await {
+        let pause = match resolve(Some(&shared), &endpoints).await {
             Ok(found) => {
                 let news = shared.server.send_if_modified(|known| {
                     let news = *known != found;

@@ -73,7 +73,7 @@ impl Check {
             mptcp_supported: self.mptcp,
             ..PairingReport::default()
         };
-        let addresses = match timeout(RESOLVE_TIME, resolve(&self.code.endpoints)).await {
+        let addresses = match timeout(RESOLVE_TIME, resolve(None, &self.code.endpoints)).await {
             Ok(Ok(addresses)) => addresses,
             failed => {
                 let why = match failed {

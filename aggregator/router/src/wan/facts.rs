@@ -72,9 +72,19 @@ impl Facts {
         self.ifindex == other.ifindex && self.ways == other.ways
     }
 
+    /// Whether it has a way out.
+    pub(crate) fn has_way(&self, family: Family) -> bool {
+        self.ways.iter().any(|way| Family::of(&way.source) == family)
+    }
+
+    /// The routing table of a WAN.
+    pub(crate) fn table(path: PathId) -> u32 {
+        FIRST_TABLE + u32::from(path.number())
+    }
+
     /// The routes that its addresses need.
     pub(crate) fn routes(&self, path: PathId) -> impl Iterator<Item = WanRoute> {
-        let table = FIRST_TABLE + u32::from(path.number());
+        let table = Self::table(path);
         self.ways.iter().map(move |way| WanRoute {
             table,
             device: self.device.clone(),
