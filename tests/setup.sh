@@ -4,7 +4,7 @@
 # Debian's packages that building and testing need.
 BUILD_PACKAGES=(build-essential ca-certificates iproute2 nftables)
 # shellcheck disable=SC2034 # used by run.sh
-TEST_PACKAGES=("${BUILD_PACKAGES[@]}" tcpdump shellcheck iputils-ping ethtool procps
+TEST_PACKAGES=("${BUILD_PACKAGES[@]}" tcpdump shellcheck iputils-ping ethtool procps dnsmasq-base
     shfmt bats debootstrap systemd-container iperf3 jq util-linux chromium fonts-liberation
     etcd-server etcd-client openssl)
 # Node may be there from elsewhere, and its npm with it.
