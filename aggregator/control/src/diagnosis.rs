@@ -126,7 +126,7 @@ fn server(report: &mut Report, status: &Status) {
     let why = if server.why.is_empty() { String::new() } else { format!(": {}", server.why) };
     let any_link = status.wans.iter().any(|wan| !wan.addresses.is_empty());
     let advice = match server.state {
-        ServerState::Connected | ServerState::Unknown => return,
+        ServerState::Connected | ServerState::Standby | ServerState::Unknown => return,
         ServerState::UnknownRouter => {
             "the router was removed there, or the code is another server's: run 'wanbond-server router add NAME' and paste the new code"
         }

@@ -12,7 +12,8 @@
 //! - [`diagnosis`]: what is wrong or slow, and what to do.
 //! - [`metrics`]: the statuses as Prometheus text.
 //! - [`event`]: what happened, numbered, and the bounded log that keeps it.
-//! - [`task`]: long jobs, and their reports: [`pairing`].
+//! - [`task`]: long jobs, and their reports: [`pairing`], [`speed`], [`drill`].
+//! - [`support`]: all that helps who is to help.
 //! - [`request`]: what is asked over the local control socket, and the answers.
 //!
 //! # How the documents grow
@@ -29,13 +30,16 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnosis;
+pub mod drill;
 pub mod event;
 pub mod history;
 pub mod metrics;
 pub mod pairing;
 pub mod request;
 pub mod server;
+pub mod speed;
 pub mod status;
+pub mod support;
 pub mod task;
 pub mod units;
 pub mod words;

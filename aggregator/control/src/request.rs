@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::history::History;
 use crate::server::ServerStatus;
 use crate::status::Status;
+use crate::support::SupportBundle;
 use crate::task::Task;
 use crate::words::{ErrorCode, Role};
 
@@ -66,6 +67,26 @@ pub enum Request {
         /// What `wanbond-server router add` printed.
         code: Secret,
     },
+    /// Begins a task: measures how fast each WAN is, and all together. Answer: [`Response::Task`].
+    Speedtest {
+        /// This WAN only, even if it only stands by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// How long each direction is measured, in seconds, 2 to 30; 5 without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
+    },
+    /// Begins a task: takes a WAN out as if it were cut, measures what connections feel, and brings it
+    /// back. Answer: [`Response::Task`].
+    Drill {
+        /// The WAN's name.
+        name: String,
+        /// For how long, in seconds, 1 to 60; 5 without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
+    },
+    /// All that helps who is to help, without secrets. Answer: [`Response::Support`].
+    Support,
     /// How a task stands. Answer: [`Response::Task`].
     Task {
         /// Its number; the last one's without it.
@@ -121,6 +142,8 @@ pub enum Response {
     Diagnosis(Diagnosis),
     /// A task.
     Task(Box<Task>),
+    /// All that helps.
+    Support(Box<SupportBundle>),
     /// It is not done, and why.
     Error(ErrorReply),
 }
@@ -222,6 +245,12 @@ mod tests {
             (
                 Request::Pairing { code: Secret("wanbond1:x".into()) },
                 r#"{"method":"pairing","code":"wanbond1:x"}"#,
+            ),
+            (Request::Support, r#"{"method":"support"}"#),
+            (Request::Speedtest { name: None, seconds: None }, r#"{"method":"speedtest"}"#),
+            (
+                Request::Drill { name: "lte".into(), seconds: Some(3) },
+                r#"{"method":"drill","name":"lte","seconds":3}"#,
             ),
             (Request::Task { id: None, cancel: false }, r#"{"method":"task"}"#),
             (

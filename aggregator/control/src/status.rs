@@ -35,6 +35,8 @@ pub struct Status {
     pub mptcp: MptcpSupport,
     /// The server in use; none where none is configured.
     pub server: Option<ServerLink>,
+    /// Every configured server, in the order of the configuration.
+    pub servers: Vec<ServerChoice>,
     /// Every configured WAN, in the order of the configuration.
     pub wans: Vec<WanStatus>,
     /// The pool of lanes.
@@ -115,6 +117,26 @@ pub struct ServerLink {
     pub carrier: Option<Carrier>,
     /// The server's version, as it says; empty if it has not.
     pub version: String,
+}
+
+/// One of the configured servers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerChoice {
+    /// The name of its section in the configuration.
+    pub name: String,
+    /// Its first endpoint, as its pairing code has it.
+    pub endpoint: String,
+    /// It is the one in use.
+    pub in_use: bool,
+    /// Where it stands; `unknown` until it has been asked.
+    pub state: ServerState,
+    /// One sentence on the reason; empty while all is well.
+    pub why: String,
+    /// The round trip, in milliseconds; of one that stands by, of its last answer.
+    pub rtt_ms: Option<f64>,
+    /// How long ago one that stands by was last asked, in seconds.
+    pub asked_age_s: Option<f64>,
 }
 
 /// One WAN.

@@ -8,7 +8,9 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::drill::DrillReport;
 use crate::pairing::PairingReport;
+use crate::speed::SpeedReport;
 use crate::words::TaskState;
 
 /// A long job.
@@ -36,6 +38,10 @@ pub struct Task {
 pub enum Work {
     /// Looks whether a pairing code works, and over which WANs.
     Pairing(Option<Box<PairingReport>>),
+    /// Measures how fast each WAN is, and all together.
+    Speedtest(Option<Box<SpeedReport>>),
+    /// Cuts a WAN for some seconds, and measures what connections feel.
+    Drill(Option<Box<DrillReport>>),
     /// A kind that this version does not know.
     #[default]
     Unknown,
@@ -55,6 +61,8 @@ impl<'de> Deserialize<'de> for Work {
         let report = written.result;
         Ok(match written.kind.as_str() {
             "pairing" => Self::Pairing(read(report)?),
+            "speedtest" => Self::Speedtest(read(report)?),
+            "drill" => Self::Drill(read(report)?),
             _ => Self::Unknown,
         })
     }
@@ -70,6 +78,8 @@ impl Work {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Pairing(_) => "a check of a pairing code",
+            Self::Speedtest(_) => "a speed test",
+            Self::Drill(_) => "a drill",
             Self::Unknown => "a job",
         }
     }

@@ -240,6 +240,8 @@ words! {
         Connecting = "connecting",
         /// There is a session.
         Connected = "connected",
+        /// It answers, and is used if the one in use is gone.
+        Standby = "standby",
         /// The server answered that it does not know this router: removed, or a wrong code.
         UnknownRouter = "unknown_router",
         /// The server answers, but its key is not the one of the pairing code.

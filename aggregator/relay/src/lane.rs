@@ -33,6 +33,15 @@ impl LaneFault {
     }
 }
 
+/// What happens on a lane.
+#[derive(Debug)]
+pub enum LaneEvent {
+    /// All that was queued is written.
+    Flushed,
+    /// A frame has come, and lies in the lane's buffer.
+    Frame(Frame),
+}
+
 /// A piece of a lent buffer that holds bytes.
 #[derive(Default)]
 struct Piece {
@@ -352,6 +361,22 @@ impl LaneStream {
     /// As [`Self::poll_frame`].
     pub async fn frame(&mut self) -> Result<Frame, LaneFault> {
         std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// Writes what is queued and waits for a frame, whichever is done first; with nothing queued, for a
+    /// frame only.
+    ///
+    /// # Errors
+    /// As [`Self::poll_frame`].
+    pub async fn event(&mut self) -> Result<LaneEvent, LaneFault> {
+        let flushing = self.queued() > 0;
+        std::future::poll_fn(|cx| {
+            if flushing && let Poll::Ready(flushed) = self.poll_flush(cx) {
+                return Poll::Ready(flushed.map(|()| LaneEvent::Flushed));
+            }
+            self.poll_frame(cx).map_ok(LaneEvent::Frame)
+        })
+        .await
     }
 
     /// The bytes of the frame that [`Self::poll_frame`] found, to be opened in place.

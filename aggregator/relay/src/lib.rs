@@ -41,7 +41,7 @@ pub mod udp;
 
 pub use carrier::Carrier;
 pub use clock::Clock;
-pub use lane::{LaneFault, LaneStream};
+pub use lane::{LaneEvent, LaneFault, LaneStream};
 pub use pool::{Buffer, BufferPool};
 pub use pump::{FlowEnd, Pump, Side, Traffic, abort, drain};
 pub use sizer::RecordSizer;

@@ -13,6 +13,7 @@ use wanbond_proto::Time;
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::datagram::PathId;
 use wanbond_proto::forward::Forwards;
+use wanbond_proto::handshake::RouterIdentity;
 use wanbond_proto::inner::Instance;
 use wanbond_proto::tunnel::Liveness;
 use wanbond_proto::wan::State;
@@ -24,7 +25,7 @@ use wanbond_relay::{BufferPool, Clock, Traffic};
 use crate::bypass::sniff::Sniffer;
 use crate::daemon::Lasting;
 use crate::lanes::LanePool;
-use crate::link::{LinkHint, ServerAddresses, Sessions};
+use crate::link::{LinkHint, Prober, ServerAddresses, Servers, Sessions};
 use crate::wan::duty::Duty;
 
 /// A WAN as those see it who choose one: a snapshot, replaced as a whole on every change.
@@ -40,6 +41,8 @@ pub(crate) struct WanView {
     pub duty: Duty,
     /// Nothing shall go over it but now and then a ping.
     pub spared: bool,
+    /// What goes over it costs.
+    pub metered: bool,
     /// Whether it lives.
     pub state: State,
     /// What becomes of MPTCP over it.
@@ -139,7 +142,9 @@ pub(crate) struct Shared {
     pub instance: Instance,
     /// Every WAN of the configuration that is not off.
     pub wans: watch::Sender<Arc<[WanView]>>,
-    /// The server's addresses.
+    /// The configured servers, and which is in use.
+    pub servers: Servers,
+    /// The addresses of the server in use.
     pub server: watch::Sender<ServerAddresses>,
     /// The port forwards that lead here.
     pub forwards: watch::Sender<Forwards>,
@@ -154,7 +159,6 @@ pub(crate) struct Shared {
     pub(crate) flow_started: tokio::sync::Notify,
     pub(crate) congestion: Option<String>,
     pub(crate) mptcp: bool,
-    pub(crate) server_name: String,
     pub(crate) tcp: TcpMode,
     /// The server is gone, and the LAN's new connections go out around it.
     pub(crate) direct: watch::Sender<bool>,
@@ -181,7 +185,7 @@ pub(crate) struct SharedParts {
     pub(crate) link: mpsc::Sender<LinkHint>,
     pub(crate) congestion: Option<String>,
     pub(crate) mptcp: bool,
-    pub(crate) server_name: String,
+    pub(crate) servers: Servers,
     pub(crate) tcp: TcpMode,
     pub(crate) lasting: Arc<Lasting>,
 }
@@ -196,6 +200,7 @@ impl Shared {
             suites: parts.suites,
             instance: parts.instance,
             wans: watch::Sender::new(Arc::new([])),
+            servers: parts.servers,
             server: watch::Sender::default(),
             forwards: watch::Sender::default(),
             sessions: Sessions::default(),
@@ -206,7 +211,6 @@ impl Shared {
             flow_started: tokio::sync::Notify::new(),
             congestion: parts.congestion,
             mptcp: parts.mptcp,
-            server_name: parts.server_name,
             tcp: parts.tcp,
             direct: watch::Sender::new(false),
             lasting: parts.lasting,
@@ -239,6 +243,11 @@ impl Shared {
         let _ = self.direct.subscribe().wait_for(|direct| *direct).await;
     }
 
+    /// What handshakes are made with that see whether a server is there.
+    pub(crate) fn prober(&self, identity: RouterIdentity) -> Prober {
+        Prober { identity, suites: self.suites.clone(), instance: self.instance, clock: self.clock }
+    }
+
     /// Seconds since the daemon's start.
     pub(crate) fn uptime_s(&self) -> f64 {
         self.clock.now().as_micros() as f64 / 1e6
@@ -264,13 +273,14 @@ impl Shared {
             news
         });
         if news {
+            let name = self.servers.name();
             let message = if why.is_empty() {
-                format!("server {}: {state}", self.server_name)
+                format!("server {name}: {state}")
             } else {
-                format!("server {}: {state}: {why}", self.server_name)
+                format!("server {name}: {state}: {why}")
             };
-            let event = Event::new(self.uptime_s(), EventKind::ServerState, message)
-                .of_server(self.server_name.clone());
+            let event =
+                Event::new(self.uptime_s(), EventKind::ServerState, message).of_server(name);
             let good = matches!(state, ServerState::Connected | ServerState::Connecting);
             self.log(if good { event } else { event.warning() });
         }

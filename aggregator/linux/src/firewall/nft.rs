@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::bypass::counter;
-use super::{Bypass, LanTunnel, Redirect, VpsTunnel, domain_set};
+use super::{Bypass, Cut, LanTunnel, Redirect, VpsTunnel, domain_set};
 use crate::owned::Owner;
 use crate::prefix::{Family, IpPrefix};
 
@@ -136,6 +136,16 @@ fn counts(listing: &str) -> BTreeMap<String, u64> {
 fn elements(listing: &str) -> usize {
     let inside = listing.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}'));
     inside.map_or(0, |(inside, _)| inside.split(',').count())
+}
+
+impl Cut {
+    /// Cuts the device, in place of what was cut before.
+    ///
+    /// # Errors
+    /// When nft is missing or refuses.
+    pub async fn apply(&self) -> Result<(), FirewallError> {
+        succeeded(&run(&["-f", "-"], &self.render()?).await?)
+    }
 }
 
 impl VpsTunnel {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Journal;
+use super::{Journal, Owner};
 use crate::firewall::{self, FirewallError};
 use crate::mptcp_pm::{PathManager, PmError};
 use crate::netlink::Netlink;
@@ -61,6 +61,9 @@ pub async fn cleanup(journal: &Journal) -> CleanupReport {
     let owner = journal.owner();
     let mut tables = vec![owner.nft_table(), owner.tunnel_table(), owner.bypass_table()];
     tables.dedup();
+    if owner == Owner::Router {
+        tables.push(Owner::DRILL_TABLE);
+    }
     for table in tables {
         match firewall::remove(table).await {
             Ok(removed) => report.table |= removed,

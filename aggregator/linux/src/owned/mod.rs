@@ -76,6 +76,9 @@ impl Owner {
         }
     }
 
+    /// Name of the nftables table, of family `inet`, that a router's drill cuts a WAN with.
+    pub const DRILL_TABLE: &str = "wanbond-drill";
+
     /// Name of our nftables table, of family `inet`.
     #[must_use]
     pub const fn nft_table(self) -> &'static str {

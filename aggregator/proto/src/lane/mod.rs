@@ -49,6 +49,7 @@
 mod frame;
 mod open;
 mod record;
+mod service;
 
 pub use frame::{
     Frame, FrameError, FrameKind, HEAD_LEN, LaneError, MAX_DATAGRAM, MAX_FRAME, MAX_PAYLOAD,
@@ -57,6 +58,7 @@ pub use frame::{
 };
 pub use open::{Open, Target};
 pub use record::{Record, RecordType, ResetReason};
+pub use service::ServiceKind;
 
 use crate::crypto::aead::Sequence;
 

@@ -5,7 +5,7 @@
 //! │ flags │ instead of   │ target    │ options of later versions, │
 //! │ 8 bit │ 64 bit, if 1 │           │ skipped                    │
 //! └───────┴──────────────┴───────────┴────────────────────────────┘
-//! target: 1, IPv4, port │ 2, IPv6, port │ 3, length, name, port
+//! target: 1, IPv4, port │ 2, IPv6, port │ 3, length, name, port │ 4, service, seconds
 //! ```
 
 use std::fmt;
@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
+use super::service::ServiceKind;
 use crate::session::FlowId;
 
 const INSTEAD_OF: u8 = 1;
@@ -24,6 +25,8 @@ pub enum Target {
     Address(SocketAddr),
     /// A host name and port, resolved by the server.
     Name(String, u16),
+    /// A service of the server itself, for at most so many seconds.
+    Service(ServiceKind, u16),
 }
 
 impl fmt::Display for Target {
@@ -31,6 +34,7 @@ impl fmt::Display for Target {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Service(kind, _) => write!(f, "service {kind:?}"),
         }
     }
 }
@@ -77,6 +81,10 @@ impl Open {
                 out.extend_from_slice(name);
                 *port
             }
+            Target::Service(kind, seconds) => {
+                out.extend_from_slice(&[4, *kind as u8]);
+                *seconds
+            }
         };
         out.extend_from_slice(&port.to_be_bytes());
     }
@@ -114,6 +122,10 @@ impl Open {
                 let name = std::str::from_utf8(name).ok()?;
                 Target::Name(name.to_owned(), port(&rest[usize::from(length)..])?)
             }
+            4 => {
+                let (&kind, rest) = rest.split_first()?;
+                Target::Service(ServiceKind::from_byte(kind)?, port(rest)?)
+            }
             _ => return None,
         };
         Some(Self { instead_of, target })
@@ -134,6 +146,9 @@ mod tests {
                 Target::Address(SocketAddr::new(IpAddr::from(ip).to_canonical(), port))
             }),
             ("[a-z0-9.-]{1,255}", any::<u16>()).prop_map(|(name, port)| Target::Name(name, port)),
+            (1..=3u8, any::<u16>()).prop_map(|(kind, seconds)| {
+                Target::Service(ServiceKind::from_byte(kind).expect("a kind"), seconds)
+            }),
         ]
     }
 

@@ -23,7 +23,7 @@ use crate::bypass::dnsmasq;
 use crate::config::{self, LoadError};
 
 pub use client::{Client, ClientError};
-pub use task::PairingArgs;
+pub use task::{DrillArgs, PairingArgs, SpeedtestArgs};
 pub use view::{Look, render, render_diagnosis};
 
 /// Milliseconds between two documents of `status --watch`.
@@ -81,6 +81,12 @@ pub enum ClientCommand {
     History(HistoryArgs),
     /// Check a pairing code: is the server reached, over which WANs, and what passes there; changes nothing
     Pairing(PairingArgs),
+    /// Measure how fast each WAN is, and all together, between this router and its own server
+    Speedtest(SpeedtestArgs),
+    /// Take a WAN out for some seconds as if its line were cut, and tell what connections felt
+    Drill(DrillArgs),
+    /// Print all that helps who is to help, as JSON, without keys and pairing codes
+    Support,
     /// Take a WAN in or out of use, or give it another role, until the daemon is restarted
     Wan(WanArgs),
 }
@@ -161,6 +167,9 @@ pub fn run_client_command(config: &Path, command: &ClientCommand) -> ExitCode {
         ClientCommand::Diagnose(args) => diagnose(args, &mut out),
         ClientCommand::History(args) => history(args, &mut out),
         ClientCommand::Pairing(args) => task::pairing(args, &mut out),
+        ClientCommand::Speedtest(args) => task::speedtest(args, &mut out),
+        ClientCommand::Drill(args) => task::drill(args, &mut out),
+        ClientCommand::Support => task::support(&mut out),
         ClientCommand::Wan(args) => wan(args, &mut out),
     };
     match done {

@@ -84,6 +84,16 @@ pub fn render(status: &Status, look: Look) -> String {
         Some(link) => server(&mut out, status.uptime_s, link, look),
         None => out.push_str("Server  none configured\n"),
     }
+    for other in status.servers.iter().filter(|server| !server.in_use) {
+        let mut text = format!("{} {}", clean(&other.name), other.state.as_str().replace('_', " "));
+        if let Some(rtt) = other.rtt_ms {
+            let _ = write!(text, ", {}", milliseconds(rtt));
+        }
+        if !other.why.is_empty() {
+            let _ = write!(text, ": {}", clean(&other.why));
+        }
+        wrap(&mut out, "        ", &text);
+    }
     out.push('\n');
     wans(&mut out, status, look);
     out.push('\n');
@@ -138,6 +148,7 @@ fn mptcp(status: &Status) -> String {
 fn server(out: &mut String, now_s: f64, link: &ServerLink, look: Look) {
     let (tint, state) = match link.state {
         ServerState::Connected => (Tint::Good, "connected"),
+        ServerState::Standby => (Tint::Plain, "stands by"),
         ServerState::Connecting => (Tint::Poor, "connecting"),
         ServerState::UnknownRouter => (Tint::Bad, "does not know this router"),
         ServerState::WrongKey => (Tint::Bad, "has another key than the pairing code says"),

@@ -161,6 +161,7 @@ impl Brain {
         let mut server = self.shared.server.subscribe();
         let mut forwards = self.shared.forwards.subscribe();
         let mut names = self.shared.names_answered.subscribe();
+        let mut servers = self.shared.servers.subscribe();
         let shared = Arc::clone(&self.shared);
         loop {
             if self.urgent {
@@ -198,6 +199,11 @@ impl Brain {
                 }
                 _ = standing.changed() => self.apply_at = Some(Instant::now()),
                 _ = names.changed() => self.apply_at = Some(Instant::now()),
+                _ = servers.changed() => {
+                    let now = shared.clock.now();
+                    self.wans.iter_mut().for_each(|wan| wan.forget_server(now));
+                    self.apply_at = Some(Instant::now());
+                }
                 _ = forwards.changed() => self.apply_at = Some(Instant::now()),
                 _ = server.changed() => self.apply_at = Some(Instant::now()),
                 () = tables_lost(&mut tables) => {

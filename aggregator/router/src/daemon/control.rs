@@ -1,26 +1,22 @@
 //! The local control socket: one JSON request a line, one JSON answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
+use wanbond_control::Task;
 use wanbond_control::diagnosis::{Surroundings, diagnose};
 use wanbond_control::event::EventLog;
 use wanbond_control::request::{
     Done, ErrorReply, Events, MAX_REQUEST_LEN, Request, Response, WanAction, to_line,
 };
 use wanbond_control::words::{ErrorCode, Role};
-use wanbond_control::{Task, Work};
 use wanbond_linux::control_socket::peer_is_trusted;
-use wanbond_proto::pairing::PairingCode;
 
 use super::brain::Brain;
 use super::usage;
-use crate::config::Server;
-use crate::task::pairing::Check;
 
 /// Of a WAN's past, unless told otherwise.
 const HISTORY_SECONDS: u32 = 600;
@@ -170,33 +166,18 @@ impl Brain {
                 Err(error) => Response::Error(error),
             },
             Request::Pairing { code } => task(self.begin_pairing(&code.0)),
+            Request::Speedtest { name, seconds } => {
+                task(self.begin_speedtest(name.as_deref().filter(|name| !name.is_empty()), seconds))
+            }
+            Request::Drill { name, seconds } => task(self.begin_drill(&name, seconds)),
+            Request::Support => Response::Support(Box::new(self.support())),
             Request::Task { id, cancel } => task(self.shared.lasting.tasks.show(id, cancel)),
         };
         // Whoever asked may have gone.
         let _ = asked.answer.send(response);
     }
 
-    fn begin_pairing(&mut self, code: &str) -> Result<Task, ErrorReply> {
-        let shared = &self.shared;
-        let parsed = code.parse::<PairingCode>();
-        let is_same = |server: &&Server| parsed.as_ref().is_ok_and(|code| *code == server.code);
-        let configured = self.config.servers.iter().find(is_same).map(|s| s.name.clone());
-        let check = parsed.map(|code| Check {
-            code,
-            candidates: self.candidates(),
-            configured,
-            suites: shared.suites.clone(),
-            instance: shared.instance,
-            clock: shared.clock,
-            pool: Arc::clone(&shared.pool),
-            mptcp: shared.mptcp,
-        });
-        shared.lasting.tasks.begin(Work::Pairing(None), |progress| async move {
-            check.map_err(|error| error.to_string())?.run(progress).await
-        })
-    }
-
-    fn surroundings_now(&mut self) -> Surroundings {
+    pub(super) fn surroundings_now(&mut self) -> Surroundings {
         Surroundings {
             cpu_percent: self.processor.busy_percent(),
             clock_is_set: usage::clock_is_set(),
@@ -205,7 +186,7 @@ impl Brain {
     }
 
     /// Where the WAN of this name stands.
-    fn place(&self, name: &str) -> Result<usize, ErrorReply> {
+    pub(super) fn place(&self, name: &str) -> Result<usize, ErrorReply> {
         self.wans.iter().position(|wan| &*wan.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.wans.iter().map(|wan| &*wan.name).collect();
             ErrorReply::new(

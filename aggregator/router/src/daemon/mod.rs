@@ -11,6 +11,7 @@ mod brain;
 mod bypass;
 mod candidates;
 mod control;
+mod jobs;
 mod kernel;
 mod lasting;
 mod processor;
@@ -36,12 +37,12 @@ use wanbond_linux::owned::{Journal, Owner, cleanup};
 use wanbond_linux::socket::{
     ListenOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit,
 };
-use wanbond_proto::handshake::RouterIdentity;
 use wanbond_proto::inner::Instance;
 use wanbond_relay::{BufferPool, Clock, fast_suites};
 
 use crate::bypass::dnsmasq;
 use crate::config::{self, Config};
+use crate::link::Servers;
 use crate::shared::{Shared, SharedParts};
 use crate::ubus::Ubus;
 use crate::{flow, lanes, link};
@@ -86,7 +87,7 @@ pub async fn run(path: PathBuf, ubus: PathBuf, wait: bool) -> Result<()> {
     let _control =
         AbortOnDrop(tokio::spawn(control::serve(control, requests.clone())).abort_handle());
 
-    let lasting = Arc::new(Lasting::default());
+    let lasting = Arc::new(Lasting::new(path.clone()));
     let mut config = match load(&path) {
         Ok(config) => config,
         Err(problem) if wait => {
@@ -188,7 +189,6 @@ async fn run_with(
     if !mptcp {
         warn!("this kernel has no MPTCP, or net.mptcp.enabled is 0: each connection uses one WAN");
     }
-    let server = config.servers.first().cloned();
     let shared = Shared::new(SharedParts {
         clock: Clock::start(),
         pool: BufferPool::new(buffer_limit()),
@@ -198,7 +198,7 @@ async fn run_with(
         link,
         congestion: choose_congestion(),
         mptcp,
-        server_name: server.as_ref().map(|s| s.name.clone()).unwrap_or_default(),
+        servers: Servers::new(config.servers.clone()),
         tcp: config.globals.tcp,
         lasting: Arc::clone(outside.lasting),
     });
@@ -209,11 +209,9 @@ async fn run_with(
             tasks.spawn(flow::serve(Arc::clone(&shared), listener));
         }
         tasks.spawn(lanes::keep_warm(Arc::clone(&shared)));
-        if let Some(server) = server {
-            let identity = RouterIdentity::from_code(&server.code);
+        if !config.servers.is_empty() {
             tasks.spawn(crate::bypass::ask::watch_server(Arc::clone(&shared)));
-            tasks.spawn(link::keep_resolved(Arc::clone(&shared), server.code.endpoints));
-            tasks.spawn(link::run(Arc::clone(&shared), identity, link_in));
+            tasks.spawn(link::keep(Arc::clone(&shared), link_in));
         }
     } else {
         info!("switched off by its configuration: nothing is touched");

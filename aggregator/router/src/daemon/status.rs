@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use wanbond_control::status::{
-    Flows, FlowsByWay, LanePool, MptcpSupport, PathStatus, QuotaStatus, ServerLink, Status,
-    TunnelStatus, WanStatus,
+    Flows, FlowsByWay, LanePool, MptcpSupport, PathStatus, QuotaStatus, ServerChoice, ServerLink,
+    Status, TunnelStatus, WanStatus,
 };
-use wanbond_control::words::{Carrier, PathState, Role};
+use wanbond_control::words::{Carrier, PathState, Role, ServerState};
 use wanbond_proto::Time;
 use wanbond_proto::tunnel::{Liveness, PathFigures};
 use wanbond_proto::wan::{Reason, State};
 use wanbond_relay::tunnel::TunnelDriver;
 
 use super::brain::Brain;
+use crate::config;
 use crate::lanes::connect::{StreamsFor, streams_for};
+use crate::link::Known;
 use crate::shared::{Shared, WanSocket, read};
 use crate::wan::Wan;
 use crate::wan::duty::Duty;
@@ -47,6 +49,7 @@ impl Brain {
                 congestion: shared.congestion.clone().unwrap_or_else(system_congestion),
             },
             server: self.server(),
+            servers: self.servers(),
             wans: self
                 .wans
                 .iter()
@@ -85,9 +88,42 @@ impl Brain {
         }
     }
 
+    fn servers(&self) -> Vec<ServerChoice> {
+        let (all, current) = self.shared.servers.all();
+        let now = self.shared.clock.now();
+        let used = self.server();
+        let choice = |(place, (server, known)): (usize, (&config::Server, Known))| {
+            let in_use = place == current;
+            let used = used.as_ref().filter(|_| in_use);
+            ServerChoice {
+                name: server.name.clone(),
+                endpoint: server
+                    .code
+                    .endpoints
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                in_use,
+                state: match (used, known.asked, known.rtt) {
+                    (Some(used), ..) => used.state,
+                    (None, None, _) => ServerState::Unknown,
+                    (None, _, Some(_)) => ServerState::Standby,
+                    (None, _, None) => ServerState::Unreachable,
+                },
+                why: used.map_or(known.why, |used| used.why.clone()),
+                rtt_ms: used.map_or(known.rtt.map(ms), |used| used.rtt_ms),
+                asked_age_s: known
+                    .asked
+                    .filter(|_| !in_use)
+                    .map(|asked| now.since(asked).as_secs_f64()),
+            }
+        };
+        all.into_iter().enumerate().map(choice).collect()
+    }
+
     fn server(&self) -> Option<ServerLink> {
-        let server = self.config.servers.first()?;
         let shared = &self.shared;
+        let server = shared.servers.current()?;
         let standing = shared.standing();
         let session = shared.sessions.current();
         let now = shared.clock.now();
@@ -169,8 +205,8 @@ fn wan_status(shared: &Shared, wan: &Wan, now: Time, lanes: u32) -> WanStatus {
     WanStatus {
         name: wan.name.to_string(),
         interface: match &wan.config.link {
-            crate::config::WanLink::Interface(name) => Some(name.clone()),
-            crate::config::WanLink::Device(_) => None,
+            config::WanLink::Interface(name) => Some(name.clone()),
+            config::WanLink::Device(_) => None,
         },
         device: facts.map(|f| f.device.clone()),
         role: wan.role,

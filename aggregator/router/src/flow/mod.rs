@@ -10,10 +10,12 @@ mod listener;
 mod open;
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, trace};
@@ -66,9 +68,24 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
     } else {
         &shared.counters.flows_tcp
     });
+    // Streams do not end by themselves when another server is used; lanes are ended.
+    let mut servers = shared.servers.subscribe();
+    let on_stream = lane.stream.carrier().is_stream();
+    let kept = if on_stream { client.as_fd().try_clone_to_owned().ok() } else { None };
     let pump = Pump::new(Side::Router, client, &mut lane.stream, &mut keys, &shared.traffic);
     let pump = if sending_ended { pump.sending_ended() } else { pump };
-    match pump.run().await {
+    let ended = tokio::select! {
+        ended = pump.run() => ended,
+        _ = servers.changed(), if on_stream => {
+            if let Some(kept) = &kept {
+                // Its bytes are lost, so the client must see a reset.
+                let _ = SockRef::from(kept).set_linger(Some(Duration::ZERO));
+            }
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+        }
+    };
+    drop(kept);
+    match ended {
         Ok(FlowEnd::Complete) => lane.give_back(),
         Ok(end) => {
             count(&shared.counters.reset);

@@ -142,7 +142,7 @@ pub(crate) fn streams_for(shared: &Shared) -> Option<StreamsFor> {
 }
 
 /// A lane on a stream of the tunnel: there at once.
-pub(super) fn open_stream(shared: &Arc<Shared>) -> io::Result<Lane> {
+pub(crate) fn open_stream(shared: &Arc<Shared>) -> io::Result<Lane> {
     let not_connected = || io::Error::from(io::ErrorKind::NotConnected);
     let session = shared.sessions.current().ok_or_else(not_connected)?;
     let tunnel = shared.tunnel().ok_or_else(not_connected)?;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -212,6 +213,17 @@ impl LanePool {
     /// Closes every idle lane: the server went away, or the daemon stops.
     pub(crate) fn close_idle(&self) {
         lock(&self.idle).clear();
+    }
+
+    /// Ends every lane, those with flows as well: they lead to a server that is not used any more.
+    pub(crate) fn end_all(&self) {
+        self.close_idle();
+        for (lane, _) in lock(&self.all).drain(..) {
+            if let Some(lane) = lane.upgrade() {
+                // Whoever waits for it hears that it has ended. What is closed already stays so.
+                let _ = SockRef::from(&*lane).shutdown(Shutdown::Both);
+            }
+        }
     }
 
     /// The lane that was used last: its window is the most open.

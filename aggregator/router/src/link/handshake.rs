@@ -58,12 +58,12 @@ enum Outcome {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     identity: RouterIdentity,
-    mut hints: mpsc::Receiver<LinkHint>,
+    hints: &mut mpsc::Receiver<LinkHint>,
 ) {
     let (mut failures, mut refusals) = (0u32, 0u32);
     loop {
-        wait_until_needed(&shared, &mut hints).await;
-        let pause = match handshake(&shared, &identity, &mut hints).await {
+        wait_until_needed(&shared, hints).await;
+        let pause = match handshake(&shared, &identity, hints).await {
             Outcome::Done => {
                 (failures, refusals) = (0, 0);
                 continue;
@@ -251,7 +251,7 @@ fn install(shared: &Shared, session: wanbond_proto::session::Session) {
 }
 
 /// The WANs over which a handshake goes: those that cost money only while no other lives.
-fn needed(wans: &[WanView]) -> impl Iterator<Item = &WanView> {
+pub(super) fn needed(wans: &[WanView]) -> impl Iterator<Item = &WanView> {
     let choice = wans.iter().any(|wan| wan.state == State::Up && !wan.spared);
     wans.iter().filter(move |wan| !(choice && wan.spared))
 }

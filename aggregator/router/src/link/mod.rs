@@ -1,8 +1,10 @@
 //! The session with the server: making it, renewing it, and making it again when the server has
-//! forgotten it.
+//! forgotten it; and which of several servers it is made with ([`servers`]).
 
 mod endpoint;
 mod handshake;
+mod probe;
+mod servers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -12,8 +14,10 @@ use wanbond_proto::session::{FlowId, Session};
 use wanbond_relay::tunnel::TunnelKeys;
 
 pub(crate) use endpoint::ServerAddresses;
-pub(crate) use endpoint::{keep_resolved, resolve};
-pub(crate) use handshake::{LinkHint, random, run};
+pub(crate) use endpoint::resolve;
+pub(crate) use handshake::{LinkHint, random};
+pub(crate) use probe::{Answer, Prober, taken};
+pub(crate) use servers::{Known, Servers, keep};
 
 /// The router's end of a session, shared by everything that uses it.
 pub(crate) struct LinkSession {
@@ -110,6 +114,12 @@ impl Sessions {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         slots.previous = slots.current.replace(session);
         drop(slots);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Forgets all: another server is used.
+    fn clear(&self) {
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = Slots::default();
         self.changed.send_modify(|n| *n += 1);
     }
 

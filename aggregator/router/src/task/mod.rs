@@ -1,11 +1,17 @@
 //! Long jobs: one at a time, begun by a request, watched by its number, cancelled by it.
 //!
 //! - [`pairing`]: whether a pairing code works, and over which WANs.
+//! - [`speedtest`]: how fast each WAN is, and all together.
+//! - [`drill`]: what connections feel when a WAN dies.
+//! - [`service`]: the flows to the server that both of them measure by.
 //!
 //! A job is a future that gets a [`Progress`] to tell how far it is. Cancelling drops it, so whatever
 //! it has set up must be undone by its drop.
 
+pub(crate) mod drill;
 pub(crate) mod pairing;
+mod service;
+pub(crate) mod speedtest;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,27 +9,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use wanbond_control::Work;
 use wanbond_control::pairing::{PairingReport, PairingWan};
 use wanbond_control::units::milliseconds;
 use wanbond_control::words::MptcpState;
-use wanbond_linux::socket::{ConnectOptions, connect, mptcp_info, mptcp_info_supported, udp_bind};
-use wanbond_proto::crypto::aead::Suite;
-use wanbond_proto::handshake::{Notice, Reply, RouterHandshake, RouterIdentity};
-use wanbond_proto::inner::Instance;
+use wanbond_linux::socket::{ConnectOptions, connect, mptcp_info, mptcp_info_supported};
+use wanbond_proto::handshake::{Notice, Reply};
 use wanbond_proto::lane::{FrameKind, HEAD_LEN};
 use wanbond_proto::pairing::{Endpoint, PairingCode};
-use wanbond_proto::session::Session;
-use wanbond_relay::{BufferPool, Clock, LaneStream};
+use wanbond_relay::{BufferPool, LaneStream};
 
 use super::Progress;
 use crate::daemon::Candidate;
-use crate::link::{ServerAddresses, random, resolve};
+use crate::link::{Answer, Prober, ServerAddresses, resolve, taken};
 
-/// When the Init is sent again over UDP, after its first sending.
-const RESEND: [Duration; 3] =
-    [Duration::from_millis(300), Duration::from_millis(900), Duration::from_millis(1900)];
 /// How long an answer may take, satellites and a retransmitted SYN included.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
 /// A SYN is sent again after a second (RFC 6298 §2), after some without MPTCP.
@@ -42,24 +36,10 @@ pub(crate) struct Check {
     pub(crate) candidates: Vec<Candidate>,
     /// The configured server that has this code.
     pub(crate) configured: Option<String>,
-    pub(crate) suites: Vec<Suite>,
-    pub(crate) instance: Instance,
-    pub(crate) clock: Clock,
+    pub(crate) prober: Prober,
     pub(crate) pool: Arc<BufferPool>,
     /// Whether this kernel has MPTCP.
     pub(crate) mptcp: bool,
-}
-
-/// What came of a handshake.
-enum Answer {
-    /// The server took the code.
-    Taken { observed: Option<SocketAddr>, after: Duration },
-    /// It knows the protocol, and says no.
-    Refused(Notice),
-    /// Something is there that says nothing, or nothing that is ours.
-    Silent,
-    /// Nothing is there.
-    Unreachable,
 }
 
 impl Check {
@@ -152,7 +132,7 @@ impl Check {
         };
         wan.address = Some(source.to_string());
         let (udp, (tcp, mptcp, connected)) = tokio::join!(
-            self.over_udp(&facts.device, source, address),
+            self.prober.ask(Some(&facts.device), source, address, ANSWER_TIME),
             self.over_tcp(&facts.device, source, address)
         );
         wan.mptcp = mptcp;
@@ -175,61 +155,6 @@ impl Check {
         });
         wan.why = why(&wan, &tcp, refused, address);
         (wan, refused)
-    }
-
-    fn handshake(&self) -> Option<RouterHandshake> {
-        let identity = RouterIdentity::from_code(&self.code);
-        let index = u32::from_be_bytes(random());
-        RouterHandshake::start(identity, index, random(), &self.suites, self.instance).ok()
-    }
-
-    async fn over_udp(&self, device: &str, source: IpAddr, server: SocketAddr) -> Answer {
-        let Some(mut handshake) = self.handshake() else { return Answer::Silent };
-        let Ok(socket) = udp_bind(SocketAddr::new(source, 0), Some(device), None) else {
-            return Answer::Unreachable;
-        };
-        let start = Instant::now();
-        let mut resend = RESEND.iter().map(|after| start + *after);
-        let mut sent = start;
-        let mut buffer = [0; 2048];
-        let mut refused = None;
-        // A network that is unreachable is as good as a silent one here.
-        let _ = socket.send_to(&handshake.init(self.clock.now()), server).await;
-        loop {
-            let end = start + ANSWER_TIME;
-            let wake = resend.next().unwrap_or(end);
-            loop {
-                let Ok(received) = timeout_at(wake, socket.recv_from(&mut buffer)).await else {
-                    break;
-                };
-                let Ok((length, from)) = received else {
-                    // An ICMP error; the next datagram may fare better.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                };
-                if from != server {
-                    continue;
-                }
-                match handshake.handle(self.clock.now(), &buffer[..length]) {
-                    Ok(Reply::Session(session)) => return taken(&session, sent.elapsed()),
-                    Ok(Reply::SendAgain) => {
-                        sent = Instant::now();
-                        let _ = socket.send_to(&handshake.init(self.clock.now()), server).await;
-                    }
-                    Ok(Reply::Notice(notice)) => refused = Some(notice),
-                    Err(_) => {}
-                }
-            }
-            // Only a hint: a forged one must not stop the true answer.
-            if let Some(notice) = refused {
-                return Answer::Refused(notice);
-            }
-            if wake >= end {
-                return Answer::Silent;
-            }
-            sent = Instant::now();
-            let _ = socket.send_to(&handshake.init(self.clock.now()), server).await;
-        }
     }
 
     /// The server's answer, what became of MPTCP, and how long connecting took.
@@ -258,15 +183,15 @@ impl Check {
             _ if connected >= SYN_SENT_AGAIN => MptcpState::Unknown,
             _ => MptcpState::Stripped,
         };
-        let Some(mut handshake) = self.handshake() else { return unknown(Answer::Silent) };
+        let Some(mut handshake) = self.prober.handshake() else { return unknown(Answer::Silent) };
         let mut lane = LaneStream::new(stream, Arc::clone(&self.pool));
-        lane.queue_handshake(&handshake.init(self.clock.now()));
+        lane.queue_handshake(&handshake.init(self.prober.clock.now()));
         let talk = async {
             lane.flush().await.ok()?;
             let frame = lane.frame().await.ok()?;
             let is_handshake = frame.kind == FrameKind::Handshake;
             let message = lane.frame_bytes(&frame)[HEAD_LEN..].to_vec();
-            is_handshake.then(|| handshake.handle(self.clock.now(), &message).ok())?
+            is_handshake.then(|| handshake.handle(self.prober.clock.now(), &message).ok())?
         };
         let answer = match timeout(ANSWER_TIME, talk).await {
             Ok(Some(Reply::Session(session))) => taken(&session, start.elapsed()),
@@ -275,10 +200,6 @@ impl Check {
         };
         (answer, mptcp, Some(connected))
     }
-}
-
-fn taken(session: &Session, after: Duration) -> Answer {
-    Answer::Taken { observed: session.observed(), after }
 }
 
 /// One sentence on what came of a WAN; empty while all is well.

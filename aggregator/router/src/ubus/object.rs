@@ -29,6 +29,9 @@ const METHODS: &[(&str, &[Argument])] = &[
     ("reload", &[]),
     ("diagnose", &[]),
     ("pairing", &[("code", BlobMsgType::STRING)]),
+    ("speedtest", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
+    ("drill", &[("name", BlobMsgType::STRING), ("seconds", BlobMsgType::INT32)]),
+    ("support", &[]),
     ("task", &[("id", BlobMsgType::INT32), ("cancel", BlobMsgType::BOOL)]),
 ];
 

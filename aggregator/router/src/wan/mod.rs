@@ -145,6 +145,15 @@ impl Wan {
         true
     }
 
+    /// Another server is used: all that is known of the way to the old one is forgotten, and its
+    /// sockets are opened anew when the link is next looked at.
+    pub(crate) fn forget_server(&mut self, now: Time) {
+        self.close();
+        self.carrier = None;
+        self.facts = Err("another server is used".to_owned());
+        self.health.set_link(now, false);
+    }
+
     /// Adds to its history how it was since the last time.
     pub(crate) fn note_history(&mut self, now: Time) {
         let (since, before) = self.noted;
@@ -190,6 +199,7 @@ impl Wan {
             role: self.role,
             duty: self.duty,
             spared: self.is_spared(),
+            metered: self.is_metered(),
             state: self.health.state(),
             mptcp: self.mptcp,
             mtu: self

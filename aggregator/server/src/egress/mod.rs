@@ -154,6 +154,8 @@ impl Egress {
                     Ok(ip) => self.connect_address(&config, SocketAddr::new(ip, *port)).await,
                     Err(_) => self.connect_name(&config, name, *port).await,
                 },
+                // These lead nowhere.
+                Target::Service(..) => Err(EgressError::NoRoute),
             }
         };
         tokio::time::timeout(config.connect_timeout, connecting)

@@ -18,6 +18,7 @@ use wanbond_relay::{Carrier, FlowEnd, LaneFault, LaneStream, Pump, Side};
 use super::Shared;
 use super::carrier::DatagramCarrier;
 use super::routers::LiveRouter;
+use super::service;
 use super::sessions::ServerSession;
 use crate::egress::EgressError;
 use crate::limits::{FlowPermit, LanePermit, Refusal};
@@ -258,6 +259,15 @@ impl Lane {
             Err(reason) => return self.refuse(&mut keys, reason).await,
         };
         let target = open.target;
+        if let Target::Service(kind, seconds) = target {
+            let Some(_permit) = session.router.admit_service() else {
+                return self.refuse(&mut keys, ResetReason::TooMany).await;
+            };
+            let time = Duration::from_secs(seconds.into());
+            let traffic = &session.router.traffic;
+            service::serve(&mut self.lane, &mut keys, kind, time, traffic).await?;
+            return Ok(self.done(&mut keys).await?);
+        }
         let early = match self.connect(&target, &mut keys).await? {
             Connecting::Connected(early) => early,
             Connecting::Failed(error) => {

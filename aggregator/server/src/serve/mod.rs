@@ -7,6 +7,7 @@
 //! - [`datagrams`]: UDP: handshakes, the answers to pings, the tunnels' datagrams.
 //! - [`tun_kernel`]: what the kernel holds around the tunnel's device.
 //! - [`tunnels`]: the tunnels of all routers, and the one TUN device behind them.
+//! - [`service`]: what this server itself offers routers, to measure by.
 //! - [`metrics`]: figures for Prometheus.
 //! - [`names`]: answers what routers ask of a name server.
 //! - [`status`]: the document behind `wanbond-server status`.
@@ -18,6 +19,7 @@ mod lane;
 mod metrics;
 mod names;
 mod routers;
+mod service;
 mod sessions;
 mod status;
 pub mod tun_kernel;

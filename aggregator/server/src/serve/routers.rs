@@ -21,6 +21,18 @@ use crate::usage::{self, Ledger, Month};
 /// Addresses shown of a router: its WANs', and a few that it had before.
 const ADDRESSES: usize = 16;
 
+/// Flows of a router that this server itself serves at once: those of one test.
+const MOST_SERVICES: usize = 8;
+
+/// Room for a flow that this server itself serves.
+pub(crate) struct ServicePermit<'a>(&'a AtomicUsize);
+
+impl Drop for ServicePermit<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// All routers that have been seen since the start and are still admitted.
 pub(crate) struct LiveRouters {
     directory: Arc<Directory>,
@@ -138,6 +150,8 @@ pub(crate) struct LiveRouter {
     /// What the tunnel's packets carried.
     pub(crate) packets: Traffic,
     pub(crate) flows_total: AtomicUsize,
+    /// Flows of its that this server itself serves.
+    services: AtomicUsize,
     standing: Mutex<Standing>,
     forwards: Mutex<Forwards>,
 }
@@ -160,6 +174,7 @@ impl LiveRouter {
             traffic: Traffic::default(),
             packets: Traffic::default(),
             flows_total: AtomicUsize::new(0),
+            services: AtomicUsize::new(0),
             standing: Mutex::default(),
         }
     }
@@ -212,6 +227,12 @@ impl LiveRouter {
         let permit = self.budget.flow(now)?;
         self.flows_total.fetch_add(1, Ordering::Relaxed);
         Ok(permit)
+    }
+
+    /// Room for one more flow that this server itself serves, while what is returned lives.
+    pub(crate) fn admit_service(&self) -> Option<ServicePermit<'_>> {
+        let permit = ServicePermit(&self.services);
+        (self.services.fetch_add(1, Ordering::Relaxed) < MOST_SERVICES).then_some(permit)
     }
 
     pub(crate) fn budget(&self) -> &RouterBudget {
