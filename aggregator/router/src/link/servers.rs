@@ -125,6 +125,12 @@ fn change(shared: &Shared, from: usize, to: usize) {
     let event = event.of_server(name(to).clone());
     shared.log(if gone { event.warning() } else { event });
     let addresses = shared.servers.known()[to].addresses.clone();
+    if gone {
+        let mut known = shared.servers.known();
+        let left = &mut known[from];
+        (left.asked, left.rtt) = (Some(shared.clock.now()), None);
+        left.why = "it has stopped answering".to_owned();
+    }
     shared.sessions.clear();
     shared.set_tunnel(None);
     shared.servers.place.send_replace(to);
