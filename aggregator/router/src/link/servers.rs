@@ -242,7 +242,7 @@ async fn ask(
     let mut addresses = shared.servers.known()[place].addresses.clone();
     // In need there is no time to look names up, and perhaps no way.
     if !urgent || addresses.is_empty() {
-        match timeout(ANSWER_TIME, resolve(&server.code.endpoints)).await {
+        match timeout(ANSWER_TIME, resolve(Some(shared.as_ref()), &server.code.endpoints)).await {
             Ok(Ok(found)) => addresses = found,
             _ if addresses.is_empty() => {
                 let why = "its name can't be looked up".to_owned();
