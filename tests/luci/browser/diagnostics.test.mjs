@@ -43,6 +43,7 @@ describe('Diagnostics', { timeout: 400000 }, () => {
 	it('measures the links', async (t) => {
 		if (!await has('speedtest'))
 			return t.skip('this daemon has none');
+		await page.getByLabel('Link', { exact: true }).first().selectOption('fibre');
 		await page.getByRole('button', { name: 'Measure' }).click();
 		await page.getByRole('progressbar').waitFor();
 		await page.locator('.wb-outcome').first().getByRole('table').waitFor({ timeout: 3 * PATIENCE });
