@@ -60,16 +60,17 @@ impl<'de> Deserialize<'de> for Work {
         let written = Written::deserialize(from)?;
         let report = written.result;
         Ok(match written.kind.as_str() {
-            "pairing" => Self::Pairing(read(report)?),
-            "speedtest" => Self::Speedtest(read(report)?),
-            "drill" => Self::Drill(read(report)?),
+            "pairing" => Self::Pairing(read(&report)?),
+            "speedtest" => Self::Speedtest(read(&report)?),
+            "drill" => Self::Drill(read(&report)?),
             _ => Self::Unknown,
         })
     }
 }
 
-fn read<T: DeserializeOwned, E: Error>(report: Value) -> Result<T, E> {
-    serde_json::from_value(report).map_err(E::custom)
+fn read<T: DeserializeOwned, E: Error>(report: &Value) -> Result<T, E> {
+    // Not by `from_value`: the code that reads a report from text is there anyway.
+    serde_json::from_str(&report.to_string()).map_err(E::custom)
 }
 
 impl Work {

@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod boxed;
 mod carrier;
 mod clock;
 mod lane;
@@ -39,6 +40,7 @@ pub mod tcp;
 pub mod tunnel;
 pub mod udp;
 
+pub use boxed::boxed;
 pub use carrier::Carrier;
 pub use clock::Clock;
 pub use lane::{LaneEvent, LaneFault, LaneStream};

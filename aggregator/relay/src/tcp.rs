@@ -1,6 +1,7 @@
 //! A TCP connection that carries datagrams, where UDP is blocked: the last resort, as one lost
 //! segment holds up all that follows.
 
+use crate::boxed;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -68,7 +69,7 @@ impl TcpEnd {
     pub fn start(stream: Arc<TcpStream>) -> Arc<Self> {
         let end =
             Arc::new(Self { stream, waiting: Mutex::default(), wanted: Arc::new(Notify::new()) });
-        tokio::spawn(write_waiting(Arc::downgrade(&end), Arc::clone(&end.wanted)));
+        tokio::spawn(boxed(write_waiting(Arc::downgrade(&end), Arc::clone(&end.wanted))));
         end
     }
 

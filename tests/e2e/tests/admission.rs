@@ -114,17 +114,26 @@ fn code_of(lab: &Lab) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mistyped_code_is_refused_with_the_line() {
+async fn a_mistyped_code_is_refused_with_the_line_and_waited_for() {
     let Some(lab) = lab(QUICK) else { return };
     let mut config = lab.router(0).pair().unwrap();
+    let right = config.clone();
     let at = config.code.len() - 3;
     let other = if config.code.as_bytes()[at] == b'A' { "B" } else { "A" };
     config.code.replace_range(at..=at, other);
     lab.router(0).configure(&config).unwrap();
     let error = lab.router(0).cli(&["check"]).unwrap_err().to_string();
     assert!(error.contains("option 'code'") && error.contains("mistyped"), "{error}");
-    assert!(lab.router(0).start().is_err(), "a daemon with half a configuration");
+    lab.server().start().unwrap();
+    lab.router(0).start().unwrap();
+    let problem = lab.router(0).status().unwrap().problem;
+    assert!(problem.contains("router1.uci:") && problem.contains("mistyped"), "{problem}");
     assert_eq!(lab.router(0).kernel_changes().unwrap(), Vec::<String>::new());
+    lab.router(0).configure(&right).unwrap();
+    lab.router(0).reload().unwrap();
+    let status = all_up(&lab);
+    assert_eq!(status.problem, "");
+    assert!(is_bonded(&lab).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! A second core for a tunnel whose reader fills one.
 
+use crate::boxed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,7 +41,7 @@ pub(super) fn run(driver: &Arc<TunnelDriver>) {
     }
     driver.helper.runs.store(true, Ordering::Relaxed);
     let (weak, wanted) = (Arc::downgrade(driver), Arc::clone(&driver.helper.wanted));
-    tokio::spawn(async move {
+    tokio::spawn(boxed(async move {
         loop {
             wanted.notified().await;
             let Some(driver) = weak.upgrade() else { return };
@@ -48,5 +49,5 @@ pub(super) fn run(driver: &Arc<TunnelDriver>) {
             driver.pump();
             driver.helper.busy.store(false, Ordering::SeqCst);
         }
-    });
+    }));
 }

@@ -1,5 +1,6 @@
 //! Wakes a tunnel when time alone changes something.
 
+use crate::boxed;
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::Notify;
@@ -43,7 +44,7 @@ impl Timer {
 /// Starts the task, which ends with the driver.
 pub(super) fn run(driver: &Arc<TunnelDriver>) {
     let (weak, sooner) = (Arc::downgrade(driver), Arc::clone(&driver.timer.sooner));
-    tokio::spawn(async move {
+    tokio::spawn(boxed(async move {
         loop {
             let Some(wait) = next_wait(&weak) else { return };
             match wait {
@@ -59,7 +60,7 @@ pub(super) fn run(driver: &Arc<TunnelDriver>) {
                 }
             }
         }
-    });
+    }));
 }
 
 /// How long to sleep; outer `None` when the driver is gone.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
@@ -72,7 +73,7 @@ async fn ask_over_wans(shared: &Shared, host: &str) -> Vec<IpAddr> {
         for source in sources.iter().filter(|source| source.is_ipv4() == server.is_ipv4()) {
             for kind in [A, AAAA] {
                 let (host, source) = (host.to_owned(), *source);
-                asking.spawn(async move { ask(server, Some(source), &host, kind).await });
+                asking.spawn(boxed(async move { ask(server, Some(source), &host, kind).await }));
             }
         }
     }

@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 use wanbond_control::request::{Request, Response, WanAction, to_line};
 use wanbond_control::{LogLevel, ROUTER_SOCKET, Role, metrics};
 
 use crate::bypass::dnsmasq;
 use crate::config::{self, LoadError};
+use crate::ubus::Value;
 
 pub use client::{Client, ClientError};
 pub use task::{DrillArgs, PairingArgs, SpeedtestArgs};
@@ -245,7 +247,7 @@ fn status(args: &StatusArgs, out: &mut io::Stdout) -> Result<ExitCode, Failure> 
             _ if args.prometheus => metrics::router(&status),
             (false, _) => render(&status, look),
             (true, true) => to_line(&status).map_err(io::Error::from)?,
-            (true, false) => serde_json::to_string_pretty(&status).map_err(io::Error::from)? + "\n",
+            (true, false) => indented(&status)?,
         };
         if in_place {
             // Home; every line overwrites its predecessor and clears what was longer; then
@@ -262,13 +264,20 @@ fn status(args: &StatusArgs, out: &mut io::Stdout) -> Result<ExitCode, Failure> 
     }
 }
 
+/// A document as indented JSON. By way of a [`Value`], so that the code that writes each kind of
+/// document is there once and not twice.
+fn indented(document: &impl Serialize) -> io::Result<String> {
+    let value: Value = serde_json::from_str(&to_line(document)?)?;
+    Ok(serde_json::to_string_pretty(&value)? + "\n")
+}
+
 fn diagnose(args: &DiagnoseArgs, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let mut client = Client::connect(ROUTER_SOCKET)?;
     client.send(&Request::Diagnose)?;
     match client.receive()? {
         Response::Diagnosis(diagnosis) => {
             let text = match args.json {
-                true => serde_json::to_string_pretty(&diagnosis).map_err(io::Error::from)? + "\n",
+                true => indented(&diagnosis)?,
                 false => render_diagnosis(&diagnosis),
             };
             write!(out, "{text}")?;

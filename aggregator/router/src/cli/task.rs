@@ -16,7 +16,7 @@ use wanbond_control::words::{MptcpState, TaskState};
 use wanbond_control::{ROUTER_SOCKET, Task, Work};
 
 use super::view::{clean, wrap};
-use super::{Client, ClientError, Failure};
+use super::{Client, ClientError, Failure, indented};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -76,7 +76,7 @@ pub(super) fn support(out: &mut impl Write) -> Result<ExitCode, Failure> {
     client.send(&Request::Support)?;
     match client.receive()? {
         Response::Support(bundle) => {
-            writeln!(out, "{}", serde_json::to_string_pretty(&bundle).map_err(io::Error::from)?)?;
+            write!(out, "{}", indented(&bundle)?)?;
             Ok(ExitCode::SUCCESS)
         }
         other => Err(ClientError::Unexpected(Box::new(other)).into()),
@@ -104,7 +104,7 @@ fn run(request: &Request, json: bool, out: &mut io::Stdout) -> Result<ExitCode, 
     }
     line.clear();
     let text = match json {
-        true => serde_json::to_string_pretty(&task).map_err(io::Error::from)? + "\n",
+        true => indented(&task)?,
         false => render(&task),
     };
     out.write_all(text.as_bytes())?;

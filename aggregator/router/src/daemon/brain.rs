@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
@@ -330,7 +331,7 @@ impl Brain {
                     (false, false) => TCP_TRY_EVERY,
                 };
                 wan.next_tcp_try = now + pause;
-                tokio::spawn(crate::lanes::try_wan(Arc::clone(&self.shared), wan.view()));
+                tokio::spawn(boxed(crate::lanes::try_wan(Arc::clone(&self.shared), wan.view())));
             }
         }
         if self.tick_at.is_some_and(|at| at <= Instant::now()) {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use wanbond_relay::boxed;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -55,7 +56,7 @@ impl BypassKeeper {
         let kernel = BypassKernel::new().await?;
         let (wanted, to_do) = watch::channel(Wanted::default());
         let (found, domains) = watch::channel(None);
-        let keeping = tokio::spawn(domains::keep(to_do, found, journal)).abort_handle();
+        let keeping = tokio::spawn(boxed(domains::keep(to_do, found, journal))).abort_handle();
         Ok(Self {
             kernel,
             suspicious: false,

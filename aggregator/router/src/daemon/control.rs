@@ -1,6 +1,7 @@
 //! The local control socket: one JSON request a line, one JSON answer.
 
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -35,7 +36,7 @@ pub(super) async fn serve(listener: UnixListener, requests: mpsc::Sender<Asked>)
         match listener.accept().await {
             Ok((stream, _)) => {
                 if matches!(peer_is_trusted(&stream), Ok(true)) {
-                    tokio::spawn(converse(stream, requests.clone()));
+                    tokio::spawn(boxed(converse(stream, requests.clone())));
                 } else {
                     debug!("control connection of another user refused");
                 }
@@ -128,10 +129,10 @@ impl Brain {
                 let status = Box::new(self.status());
                 if !status.bypass.rules.is_empty() {
                     // Asking nftables takes a while.
-                    tokio::spawn(async move {
+                    tokio::spawn(boxed(async move {
                         let status = super::bypass::with_counters(status).await;
                         let _ = asked.answer.send(Response::Status(status));
-                    });
+                    }));
                     return;
                 }
                 Response::Status(status)

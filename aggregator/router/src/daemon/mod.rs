@@ -24,6 +24,7 @@ mod usage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -85,7 +86,7 @@ pub async fn run(path: PathBuf, ubus: PathBuf, wait: bool) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (requests, mut asked) = mpsc::channel(16);
     let _control =
-        AbortOnDrop(tokio::spawn(control::serve(control, requests.clone())).abort_handle());
+        AbortOnDrop(tokio::spawn(boxed(control::serve(control, requests.clone()))).abort_handle());
 
     let lasting = Arc::new(Lasting::new(path.clone()));
     let mut config = match load(&path) {
@@ -206,12 +207,12 @@ async fn run_with(
     let mut tasks = JoinSet::new();
     if config.globals.enabled {
         for listener in listeners(config.globals.redirect_port).await? {
-            tasks.spawn(flow::serve(Arc::clone(&shared), listener));
+            tasks.spawn(boxed(flow::serve(Arc::clone(&shared), listener)));
         }
-        tasks.spawn(lanes::keep_warm(Arc::clone(&shared)));
+        tasks.spawn(boxed(lanes::keep_warm(Arc::clone(&shared))));
         if !config.servers.is_empty() {
-            tasks.spawn(crate::bypass::ask::watch_server(Arc::clone(&shared)));
-            tasks.spawn(link::keep(Arc::clone(&shared), link_in));
+            tasks.spawn(boxed(crate::bypass::ask::watch_server(Arc::clone(&shared))));
+            tasks.spawn(boxed(link::keep(Arc::clone(&shared), link_in)));
         }
     } else {
         info!("switched off by its configuration: nothing is touched");
@@ -225,7 +226,7 @@ async fn run_with(
         interfaces,
         rival,
     };
-    tasks.spawn(ubus.run());
+    tasks.spawn(boxed(ubus.run()));
     let surroundings = Surroundings { interfaces: interfaces_seen, rival: rival_seen };
     let usage = Usage::load(outside.usage.to_owned());
     let mut brain =

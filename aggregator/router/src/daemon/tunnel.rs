@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -192,14 +193,14 @@ impl TunnelKeeper {
         match device::open() {
             Ok(queue) => {
                 let (shared, reading) = (Arc::clone(shared), Arc::clone(&queue));
-                let reader = tokio::spawn(async move {
+                let reader = tokio::spawn(boxed(async move {
                     read_packets(&reading, |packets| {
                         if let Some(driver) = shared.tunnel() {
                             driver.handle_packets(packets.iter());
                         }
                     })
                     .await;
-                })
+                }))
                 .abort_handle();
                 self.device = Some(Device { queue, reader });
             }

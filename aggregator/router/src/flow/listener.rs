@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
@@ -47,7 +48,7 @@ fn start(shared: &Arc<Shared>, client: TcpStream) {
     let _ = socket.set_tcp_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    tokio::spawn(carry(Arc::clone(shared), client, target));
+    tokio::spawn(boxed(carry(Arc::clone(shared), client, target)));
 }
 
 /// Errors of accept(2) that concern one connection, not the listener.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -124,11 +125,11 @@ pub(super) async fn open(
                 return Ok(Opened { client, lane, keys, sending_ended: early.ended });
             }
             Attempt::Refused { reason, lane, keys } => {
-                tokio::spawn(super::recover(lane, keys));
+                tokio::spawn(boxed(super::recover(lane, keys)));
                 return Err((Some(client), NotOpened::Target(reason)));
             }
             Attempt::Client { error, lane, keys } => {
-                tokio::spawn(super::recover(lane, keys));
+                tokio::spawn(boxed(super::recover(lane, keys)));
                 return Err((None, NotOpened::Client(error)));
             }
             Attempt::Fault(fault) => return Err((Some(client), NotOpened::Protocol(fault))),
@@ -242,7 +243,7 @@ async fn try_open(
                             RecordType::Reset => {
                                 let reason = reason.map_or(ResetReason::Internal, ResetReason::from_byte);
                                 if reason.may_retry() {
-                                    tokio::spawn(super::recover(lane, keys));
+                                    tokio::spawn(boxed(super::recover(lane, keys)));
                                     return Attempt::Again { taken: Taken::No };
                                 }
                                 return Attempt::Refused { reason, lane, keys };

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -182,7 +183,7 @@ pub(super) async fn open(shared: &Arc<Shared>) -> io::Result<Lane> {
         {
             let patience = wan.srtt.map_or(RACE_AFTER, |srtt| RACE_AFTER.max(2 * srtt));
             next_at = Instant::now() + patience;
-            racing.spawn(open_over(Arc::clone(shared), wan));
+            racing.spawn(boxed(open_over(Arc::clone(shared), wan)));
         }
         tokio::select! {
             Some(joined) = racing.join_next() => match joined {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use socket2::SockRef;
 use thiserror::Error;
@@ -337,7 +338,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>) {
         if ready && Instant::now() >= not_before {
             for _ in 0..missing.min(WARMING.saturating_sub(warming.len())) {
                 let shared = Arc::clone(&shared);
-                warming.spawn(async move { open_warm(&shared, None).await });
+                warming.spawn(boxed(async move { open_warm(&shared, None).await }));
             }
         }
         let retry = (ready && missing > 0 && not_before > Instant::now()).then_some(not_before);

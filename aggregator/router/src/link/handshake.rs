@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::mpsc;
@@ -185,7 +186,7 @@ async fn handshake(
             tcp_at = None;
             for wan in needed(&shared.wans.borrow()).filter(|wan| wan.is_linked()) {
                 let (shared, wan) = (Arc::clone(shared), wan.clone());
-                tcp.spawn(over_tcp(shared, wan, handshake.init(now)));
+                tcp.spawn(boxed(over_tcp(shared, wan, handshake.init(now))));
             }
         }
         let wake = [next_send, tcp_at, Some(start + GIVE_UP)].into_iter().flatten().min();

@@ -10,6 +10,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -216,7 +217,7 @@ async fn ask_all(shared: &Arc<Shared>, place: usize, urgent: bool) -> (Option<us
     for other in (0..shared.servers.list.len()).filter(|other| *other != place) {
         for wan in &ways {
             let (shared, wan) = (Arc::clone(shared), wan.clone());
-            asking.spawn(async move { (other, ask(&shared, other, &wan, urgent).await) });
+            asking.spawn(boxed(async move { (other, ask(&shared, other, &wan, urgent).await) }));
         }
     }
     let mut first = None;

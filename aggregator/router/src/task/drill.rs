@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -301,13 +302,13 @@ impl Probes {
         }));
         let own = Arc::clone(&felt);
         let asks = kind != "download";
-        let task = self.tasks.spawn(async move {
+        let task = self.tasks.spawn(boxed(async move {
             let ended = follow(flow, &own, asks).await;
             if let Err(fault) = ended {
                 info!(kind, %fault, "a drill's measuring connection broke");
             }
             lock(&own).broken = true;
-        });
+        }));
         self.all.push(Probe { kind, felt, task });
     }
 

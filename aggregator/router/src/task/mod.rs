@@ -15,6 +15,7 @@ pub(crate) mod speedtest;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wanbond_relay::boxed;
 
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
@@ -68,10 +69,10 @@ impl Tasks {
         let progress = Progress { tasks: Arc::clone(self), id };
         let ending = Ending { tasks: Arc::clone(self), id };
         let job = job(progress);
-        let running = tokio::spawn(async move {
+        let running = tokio::spawn(boxed(async move {
             let outcome = job.await;
             ending.tasks.end(id, outcome);
-        });
+        }));
         inner.running = Some(running.abort_handle());
         Ok(task)
     }

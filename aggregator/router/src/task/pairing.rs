@@ -8,6 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::time::{Instant, timeout};
 use wanbond_control::Work;
@@ -78,7 +79,7 @@ impl Check {
         let mut probes = tokio::task::JoinSet::new();
         for (place, candidate) in check.candidates.iter().cloned().enumerate() {
             let (check, addresses) = (Arc::clone(&check), addresses.clone());
-            probes.spawn(async move { (place, check.probe(&candidate, &addresses).await) });
+            probes.spawn(boxed(async move { (place, check.probe(&candidate, &addresses).await) }));
         }
         let mut wans = Vec::with_capacity(total);
         while let Some(probe) = probes.join_next().await {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
@@ -78,7 +79,7 @@ impl Connection {
         let (mut reader, writer) = UnixStream::connect(socket).await?.into_split();
         let (sender, incoming) = mpsc::channel(16);
         // A task of its own, as half a message must not be lost when something else comes first.
-        let reader = tokio::spawn(async move {
+        let reader = tokio::spawn(boxed(async move {
             loop {
                 let message = Message::read(&mut reader).await;
                 let ended = message.is_err();
@@ -86,7 +87,7 @@ impl Connection {
                     return;
                 }
             }
-        })
+        }))
         .abort_handle();
         let mut connection = Self { writer, incoming, waiting: VecDeque::new(), seq: 0, reader };
         let hello =

@@ -20,6 +20,7 @@ mod wire;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -168,12 +169,12 @@ impl Serving<'_> {
             return self.connection.reply(caller, status::UNKNOWN_ERROR, None).await;
         };
         let (requests, answers) = (self.ubus.requests.clone(), self.answers.clone());
-        tokio::spawn(async move {
+        tokio::spawn(boxed(async move {
             let answer = object::answer(&ask(&requests, request).await);
             // The connection may have ended.
             let _ = answers.send((caller, answer)).await;
             drop(permit);
-        });
+        }));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use std::{future, io};
+use wanbond_relay::boxed;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -47,7 +48,7 @@ impl WanCarrier {
         let doubt = Arc::new(Notify::new());
         let task =
             Keeper { shared: Arc::clone(shared), wan, end: sender, doubt: Arc::clone(&doubt) };
-        Self { end, doubt, task: tokio::spawn(task.run()).abort_handle() }
+        Self { end, doubt, task: tokio::spawn(boxed(task.run())).abort_handle() }
     }
 
     /// The connection, while there is one.

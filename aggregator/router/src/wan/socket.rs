@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use wanbond_relay::boxed;
 
 use tokio::task::AbortHandle;
 use tracing::trace;
@@ -31,7 +32,7 @@ pub(crate) fn open(
     for source in facts.sources() {
         let udp = udp_bind(SocketAddr::new(source, 0), Some(&facts.device), Some(BUFFER_BYTES))?;
         let udp = Arc::new(UdpEnd::new(udp)?);
-        let reader = tokio::spawn(read(Arc::clone(shared), path, Arc::clone(&udp)));
+        let reader = tokio::spawn(boxed(read(Arc::clone(shared), path, Arc::clone(&udp))));
         readers.push(reader.abort_handle());
         sockets.push(WanSocket { source, udp });
     }

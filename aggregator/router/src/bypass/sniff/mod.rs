@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use wanbond_relay::boxed;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -115,11 +116,11 @@ impl Sniffer {
                 noted.clear();
             }
             if noted.insert((rule.clone(), address)) {
-                tokio::spawn(async move {
+                tokio::spawn(boxed(async move {
                     if let Err(error) = note_address(&rule, address).await {
                         debug!(%error, rule, "an address could not be noted");
                     }
-                });
+                }));
             }
         }
     }
