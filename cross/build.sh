@@ -99,7 +99,7 @@ zigbuild() {
     shift 2
     flags=$(rust_flags "$arch")
     # Paths of this machine have no place in a binary.
-    flags+=" --remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+    flags+=" -Z location-detail=none --remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
     # RUSTC_BOOTSTRAP: build-std is not in stable Rust; without it mips can't be built at all, and
     # everything is larger.
     RUSTC="$rustc" CARGO="$cargo" RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" CARGO_TARGET_DIR="$TARGET_DIR" \
