@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fec;
-use super::path::{Item, Liveness};
+use super::path::{Item, Liveness, Path};
 use super::reorder::{PathProgress, Progress};
 use super::wire::{self, Frame, FrameError};
 use super::{LEAST_DATAGRAM, Tunnel, TunnelEvent, recycle};
@@ -131,6 +131,18 @@ impl Tunnel {
             self.peer_serial = Some(serial);
             self.peer_unusable = unusable;
             self.peer_spare = spare;
+            self.shun();
+        }
+    }
+
+    /// Sees which paths are not worth asking over: the peer asks over those itself when it wants them.
+    fn shun(&mut self) {
+        let unusable = self.peer_unusable;
+        let told = |path: &Path| unusable & (1 << path.id.number()) != 0;
+        let any = self.paths.iter().any(|path| path.is_usable() && !told(path));
+        for path in &mut self.paths {
+            // One that does not answer is asked: the peer may wait for that.
+            path.shunned = any && path.liveness == Liveness::Live && told(path);
         }
     }
 
@@ -176,6 +188,7 @@ impl Tunnel {
         self.lost = lost;
         self.take_lost(now);
         if returned {
+            self.shun();
             self.status.change();
             self.events.push_back(TunnelEvent::Path(id, Liveness::Live));
         }
@@ -220,6 +233,7 @@ impl Tunnel {
             }
             self.lost = lost;
         }
+        self.shun();
         if liveness == Liveness::Down {
             self.status.change();
         }

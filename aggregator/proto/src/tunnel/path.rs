@@ -89,6 +89,8 @@ pub(super) struct Path {
     pub id: PathId,
     pub standing: Standing,
     pub liveness: Liveness,
+    /// The peer does not use it, and others are there: asking over it would only cost.
+    pub shunned: bool,
     pub since: Time,
     pub sent: SentLog<Item>,
     pub receiver: Receiver,
@@ -123,6 +125,7 @@ impl Path {
             id,
             standing: Standing::Bond,
             liveness: Liveness::Down,
+            shunned: false,
             since: now,
             sent: SentLog::new(),
             receiver: Receiver::default(),
@@ -264,7 +267,7 @@ impl Path {
     }
 
     fn probe_at(&self, active: bool) -> Option<Time> {
-        if self.standing == Standing::Off {
+        if self.standing == Standing::Off || self.shunned {
             return None;
         }
         if self.probe_wanted {
