@@ -26,11 +26,15 @@ const WAITING: usize = 4;
 const READY: usize = 16;
 const SEQUENCE: u32 = 0x00ff_ffff;
 
-/// How many packets of a flow are to share a parity; `None` if it is to have none. `per_rtt`: packets
-/// that it sends in a round trip; `loss` of its path in thousandths.
-pub(super) fn group(kind: Kind, per_rtt: u64, loss: u64) -> Option<u8> {
-    let realtime = matches!(kind, Kind::Udp | Kind::Other);
-    if !realtime || loss < LEAST_LOSS || per_rtt < u64::from(LEAST_GROUP) {
+/// Whether packets of this kind are to be protected on a path that loses so many thousandths.
+pub(super) const fn applies(kind: Kind, loss: u64) -> bool {
+    matches!(kind, Kind::Udp | Kind::Other) && loss >= LEAST_LOSS
+}
+
+/// How many packets of a flow are to share a parity, of which it sends `per_rtt` in a round trip; `None`
+/// if a repair is as quick.
+pub(super) fn group(per_rtt: u64) -> Option<u8> {
+    if per_rtt < u64::from(LEAST_GROUP) {
         return None;
     }
     Some(u8::try_from(per_rtt).unwrap_or(MOST_GROUP).min(MOST_GROUP))
@@ -316,11 +320,10 @@ mod tests {
 
     #[test]
     fn only_what_is_fast_and_lossy_and_cannot_wait_is_protected() {
-        assert_eq!(group(Kind::Udp, 100, 20), Some(16));
-        assert_eq!(group(Kind::Udp, 9, 20), Some(9));
-        assert_eq!(group(Kind::Udp, 5, 20), None);
-        assert_eq!(group(Kind::Udp, 100, 1), None);
-        assert_eq!(group(Kind::Tcp, 100, 20), None);
-        assert_eq!(group(Kind::Quic, 100, 20), None);
+        assert!(applies(Kind::Udp, 20) && applies(Kind::Other, 20));
+        assert!(!applies(Kind::Udp, 1) && !applies(Kind::Tcp, 20) && !applies(Kind::Quic, 20));
+        assert_eq!(group(100), Some(16));
+        assert_eq!(group(9), Some(9));
+        assert_eq!(group(5), None);
     }
 }

@@ -110,7 +110,8 @@ impl Flow {
 
     /// Bytes per second of late.
     fn rate(&self) -> u64 {
-        u64::from(self.span_bytes.max(self.span_before)) * 1_000_000 / SPAN.as_micros() as u64
+        const SPANS: u64 = 1_000_000 / SPAN.as_micros() as u64;
+        u64::from(self.span_bytes.max(self.span_before)) * SPANS
     }
 
     fn is_precious(&self, packet: usize) -> bool {

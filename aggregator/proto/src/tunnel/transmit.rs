@@ -6,6 +6,7 @@ use super::fec;
 use super::flow::is_dns;
 use super::path::Item;
 use super::queue::Taken;
+use super::repair::Key;
 use super::schedule::{Order, QUICK_SKEW};
 use super::stream::Streams;
 use super::wire::{self, PACKET_HEAD, PARITY_HEAD, PacketFlags, PacketFrame, ParityFrame, Part};
@@ -271,9 +272,13 @@ impl Tunnel {
         let precious = precious || dns;
         let path = &self.paths[index];
         let (number, length) = (path.id.number(), packet.len());
-        let srtt = path.rtt.srtt().map_or(0, |srtt| srtt.as_micros() as u64);
-        let per_rtt = rate * srtt / 1_000_000 / length.max(1) as u64;
-        let group = fec::group(kind, per_rtt, path.congestion.loss()).filter(|_| !precious);
+        // Most packets are none for it, and dividing is dear on a small processor.
+        let group = if !precious && fec::applies(kind, path.congestion.loss()) {
+            let srtt = path.rtt.srtt().map_or(0, |srtt| srtt.as_micros() as u64);
+            fec::group(rate * srtt / 1_000_000 / length.max(1) as u64)
+        } else {
+            None
+        };
         let flags = PacketFlags { protected: group.is_some(), ..flags };
         PacketFrame { flags, slot, sequence, bytes: &packet }.encode(out);
         if let Some(group) = group {
@@ -326,18 +331,32 @@ impl Tunnel {
             if first == number || copied.packet.len() + PACKET_HEAD > draft.room(out) {
                 return;
             }
-            let frame = PacketFrame {
-                flags: copied.flags,
-                slot: copied.slot,
-                sequence: copied.sequence,
-                bytes: &copied.packet,
-            };
-            frame.encode(out);
-            draft.wants_ack = true;
-            self.repair.sent_again(key, number);
-            self.items.push(Item::Packet(key));
+            self.write_copy(key, number, draft, out);
             self.duplicates.pop_front();
         }
+    }
+
+    /// A kept packet once more.
+    fn write_copy(&mut self, key: Key, path: u8, draft: &mut Draft, out: &mut Vec<u8>) {
+        let Some(copied) = self.repair.get(key) else { return };
+        let frame = PacketFrame {
+            flags: copied.flags,
+            slot: copied.slot,
+            sequence: copied.sequence,
+            bytes: &copied.packet,
+        };
+        frame.encode(out);
+        draft.wants_ack = true;
+        self.repair.sent_again(key, path);
+        self.items.push(Item::Packet(key));
+    }
+
+    /// Whether what should rather not go over the path of this index can go over another soon.
+    fn has_other(&mut self, now: Time, order: &Order, index: usize) -> bool {
+        order.best_but(index).is_some_and(|other| {
+            let skew = self.paths[other].arrival() - self.paths[index].arrival();
+            skew < QUICK_SKEW && self.paths[other].may_send(now)
+        })
     }
 
     /// Parities, rather over another path than the one that took the last of their group.
@@ -350,14 +369,11 @@ impl Tunnel {
         out: &mut Vec<u8>,
     ) {
         let number = self.paths[index].id.number();
-        while let Some(parity) = self.protector.first() {
-            if parity.path == number
-                && let Some(other) = order.best_but(index)
-                && self.paths[other].arrival() - self.paths[index].arrival() < QUICK_SKEW
-                && self.paths[other].may_send(now)
-            {
+        while let Some(last) = self.protector.first().map(|parity| parity.path) {
+            if last == number && self.has_other(now, order, index) {
                 return;
             }
+            let Some(parity) = self.protector.first() else { return };
             let room = draft.room(out);
             if parity.bytes.len() + PARITY_HEAD <= room {
                 let fec::Parity { slot, first, count, ref bytes, .. } = *parity;
@@ -383,27 +399,13 @@ impl Tunnel {
     ) {
         while let Some(last) = self.repair.next_path() {
             let number = self.paths[index].id.number();
-            if last == number
-                && let Some(other) = order.best_but(index)
-                && self.paths[other].arrival() - self.paths[index].arrival() < QUICK_SKEW
-                && self.paths[other].may_send(now)
-            {
+            if last == number && self.has_other(now, order, index) {
                 return;
             }
             let room = draft.room(out).saturating_sub(PACKET_HEAD);
             let pool = &mut self.pool;
             let Some(key) = self.repair.next(now, room, |p| recycle(pool, p)) else { return };
-            let Some(copied) = self.repair.get(key) else { continue };
-            let frame = PacketFrame {
-                flags: copied.flags,
-                slot: copied.slot,
-                sequence: copied.sequence,
-                bytes: &copied.packet,
-            };
-            frame.encode(out);
-            draft.wants_ack = true;
-            self.repair.sent_again(key, number);
-            self.items.push(Item::Packet(key));
+            self.write_copy(key, number, draft, out);
         }
     }
 
