@@ -166,17 +166,7 @@ mod tests {
 
     #[test]
     fn golden_rules() {
-        let rule = BypassRule {
-            name: "x".into(),
-            devices: Vec::new(),
-            macs: Vec::new(),
-            sources: Vec::new(),
-            destinations: Vec::new(),
-            protocols: Vec::new(),
-            ports: Vec::new(),
-            by_domain: false,
-            way: BypassWay::Any,
-        };
+        let rule = BypassRule::any("x", BypassWay::Any);
         let mut plan = BypassPlan {
             firewall: Bypass { rules: vec![rule], ..Bypass::default() },
             tables: vec![(0, 7000), (3, 7003)],

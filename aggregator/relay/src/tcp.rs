@@ -42,7 +42,6 @@ impl Waiting {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     trace!(%error, "datagrams over TCP");
-                    self.written = self.bytes.len();
                     self.bytes.clear();
                     self.written = 0;
                     return false;

@@ -80,6 +80,24 @@ pub struct BypassRule {
     pub way: BypassWay,
 }
 
+impl BypassRule {
+    /// One that everything fits.
+    #[must_use]
+    pub fn any(name: impl Into<String>, way: BypassWay) -> Self {
+        Self {
+            name: name.into(),
+            devices: Vec::new(),
+            macs: Vec::new(),
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            protocols: Vec::new(),
+            ports: Vec::new(),
+            by_domain: false,
+            way,
+        }
+    }
+}
+
 /// Where connections go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BypassWay {
@@ -367,20 +385,6 @@ fn ports(ranges: &[(u16, u16)]) -> String {
 mod tests {
     use super::*;
 
-    fn rule(name: &str, way: BypassWay) -> BypassRule {
-        BypassRule {
-            name: name.into(),
-            devices: Vec::new(),
-            macs: Vec::new(),
-            sources: Vec::new(),
-            destinations: Vec::new(),
-            protocols: Vec::new(),
-            ports: Vec::new(),
-            by_domain: false,
-            way,
-        }
-    }
-
     fn prefixes(list: &[&str]) -> Vec<IpPrefix> {
         list.iter().map(|text| text.parse().unwrap()).collect()
     }
@@ -395,24 +399,24 @@ mod tests {
             rules: vec![
                 BypassRule {
                     macs: vec![[2, 0, 0, 0xab, 0xcd, 0xef]],
-                    ..rule("console", BypassWay::Wan { number: 1, strict: false })
+                    ..BypassRule::any("console", BypassWay::Wan { number: 1, strict: false })
                 },
                 BypassRule {
                     sources: prefixes(&["192.168.1.50", "192.168.1.48/29"]),
                     protocols: vec![17, 6, 17],
                     ports: vec![(5060, 5061), (5061, 5070), (5071, 5071), (443, 443)],
-                    ..rule("phone", BypassWay::Wan { number: 0, strict: true })
+                    ..BypassRule::any("phone", BypassWay::Wan { number: 0, strict: true })
                 },
-                BypassRule { by_domain: true, ..rule("video", BypassWay::Any) },
+                BypassRule { by_domain: true, ..BypassRule::any("video", BypassWay::Any) },
                 BypassRule {
                     devices: vec!["br-guest".into()],
-                    ..rule("guests", BypassWay::Tunnel)
+                    ..BypassRule::any("guests", BypassWay::Tunnel)
                 },
                 BypassRule {
                     destinations: prefixes(&["192.168.8.1", "2001:db8::/32"]),
-                    ..rule("modem", BypassWay::Wan { number: 1, strict: true })
+                    ..BypassRule::any("modem", BypassWay::Wan { number: 1, strict: true })
                 },
-                BypassRule { protocols: vec![1, 58], ..rule("pings", BypassWay::Bond) },
+                BypassRule { protocols: vec![1, 58], ..BypassRule::any("pings", BypassWay::Bond) },
             ],
             wans: vec![
                 wan(0, true, true, true),

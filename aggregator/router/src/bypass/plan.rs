@@ -44,7 +44,10 @@ pub fn plan(
     let mut kernel: Vec<BypassRule> =
         rules.iter().filter_map(|rule| in_kernel(rule, &device_of, wans)).collect();
     if !listed.is_empty() {
-        kernel.push(BypassRule { destinations: listed.to_vec(), ..any(LISTED, BypassWay::Any) });
+        kernel.push(BypassRule {
+            destinations: listed.to_vec(),
+            ..BypassRule::any(LISTED, BypassWay::Any)
+        });
     }
     let shares = |wan: &WanNow| BypassWan {
         number: wan.number,
@@ -60,20 +63,6 @@ pub fn plan(
         },
         tables: wans.iter().filter_map(|wan| Some((wan.number, wan.table?))).collect(),
     })
-}
-
-fn any(name: &str, way: BypassWay) -> BypassRule {
-    BypassRule {
-        name: name.to_owned(),
-        devices: Vec::new(),
-        macs: Vec::new(),
-        sources: Vec::new(),
-        destinations: Vec::new(),
-        protocols: Vec::new(),
-        ports: Vec::new(),
-        by_domain: false,
-        way,
-    }
 }
 
 /// None where it can't fit anything: none of its networks is there at the moment.
@@ -106,7 +95,7 @@ fn in_kernel(
         protocols: rule.protocol_numbers(),
         ports: rule.ports.iter().map(|ports| (ports.first, ports.last)).collect(),
         by_domain: !rule.domains.is_empty(),
-        ..any(&rule.name, way)
+        ..BypassRule::any(&rule.name, way)
     })
 }
 
