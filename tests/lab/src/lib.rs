@@ -25,6 +25,7 @@ pub mod demo;
 pub mod emulator;
 mod error;
 mod lab;
+pub mod measure;
 pub mod ns;
 pub mod privilege;
 pub mod registry;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use wanbond_lab::control::{Answer, Request, ask, serve};
+use wanbond_lab::measure::{self, Subject};
 use wanbond_lab::scenario::Scenario;
+use wanbond_lab::units::Fraction;
 use wanbond_lab::{Lab, demo, privilege, registry};
 
 type Failure = Box<dyn std::error::Error>;
@@ -58,6 +60,28 @@ enum Verb {
         #[arg(long, default_value = "target/demo", value_name = "DIR")]
         out: PathBuf,
     },
+    /// Measure goodput, latency under load, datagrams and cuts, beside the project's aims
+    Measure {
+        /// A scenario file or name; again for more. Default: adsl and fibre-lte
+        #[arg(long)]
+        scenario: Vec<String>,
+        /// How the LAN's TCP goes: auto, mptcp, stream or packet; again for more. Default: mptcp,
+        /// stream and packet
+        #[arg(long)]
+        tcp: Vec<String>,
+        /// What to measure; again for more. Default: goodput, datagrams and cut
+        #[arg(long)]
+        what: Vec<Subject>,
+        /// Let every line lose this share of its packets, such as "2 %"
+        #[arg(long)]
+        loss: Option<Fraction>,
+        /// How often; the median counts
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Where all values go, as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// List the running labs
     List,
     /// End a running lab
@@ -94,7 +118,7 @@ enum LinkVerb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let builds = matches!(cli.command, Verb::Up { .. } | Verb::Demo { .. });
+    let builds = matches!(cli.command, Verb::Up { .. } | Verb::Demo { .. } | Verb::Measure { .. });
     if builds && let Err(error) = privilege::ensure() {
         eprintln!("wanbond-lab: {error}");
         return ExitCode::FAILURE;
@@ -115,13 +139,19 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             up(&load(&scenario)?, bare, &tcp, log.as_deref())?;
         }
         Verb::Demo { scenario, keep, quick, out } => {
-            let names = if scenario.is_empty() {
-                vec!["adsl".to_owned(), "fibre-lte".to_owned()]
-            } else {
-                scenario
+            return run_demo(&load_all(scenario)?, keep, &demo::Options { quick, out });
+        }
+        Verb::Measure { scenario, tcp, what, loss, rounds, json } => {
+            let mut scenarios = load_all(scenario)?;
+            if let Some(loss) = loss {
+                scenarios.iter_mut().for_each(|own| *own = measure::with_loss(own, loss));
+            }
+            let tcp = or_else(tcp, &["mptcp", "stream", "packet"]);
+            let subjects = match what.as_slice() {
+                [] => vec![Subject::Goodput, Subject::Datagrams, Subject::Cut],
+                some => some.to_vec(),
             };
-            let scenarios = names.iter().map(|name| load(name)).collect::<Result<Vec<_>, _>>()?;
-            return run_demo(&scenarios, keep, &demo::Options { quick, out });
+            run_measure(&scenarios, &tcp, &measure::Options { subjects, rounds }, json.as_deref())?;
         }
         Verb::List => {
             for (id, path, _) in registry::running()? {
@@ -150,6 +180,15 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Enter { namespace, command } => return enter(lab, &namespace, &command),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The scenarios of these names, or those that everything is measured on.
+fn load_all(names: Vec<String>) -> Result<Vec<Scenario>, Failure> {
+    or_else(names, &["adsl", "fibre-lte"]).iter().map(|name| load(name)).collect()
+}
+
+fn or_else(given: Vec<String>, usual: &[&str]) -> Vec<String> {
+    if given.is_empty() { usual.iter().map(|&one| one.to_owned()).collect() } else { given }
 }
 
 fn load(name: &str) -> Result<Scenario, Failure> {
@@ -207,6 +246,27 @@ fn print_hints(lab: &Lab) {
         lab.log_dir().display(),
         lab.scenario().wan[0].name
     );
+}
+
+fn run_measure(
+    scenarios: &[Scenario],
+    tcp: &[String],
+    options: &measure::Options,
+    json: Option<&Path>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut reports = Vec::new();
+    for scenario in scenarios {
+        for tcp in tcp {
+            let report = measure::run(&runtime, scenario, tcp, options)?;
+            print!("{}", measure::render(&report));
+            reports.push(report);
+        }
+    }
+    if let Some(path) = json {
+        std::fs::write(path, serde_json::to_vec_pretty(&reports)?)?;
+    }
+    Ok(())
 }
 
 fn run_demo(
