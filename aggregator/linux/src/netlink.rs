@@ -1,5 +1,7 @@
 //! One route-netlink socket for requests and one that listens for changes.
 
+mod message;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -7,11 +9,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
+use rtnetlink::MulticastGroup;
+use rtnetlink::proto::{ConnectionHandle, new_connection};
+use rtnetlink::sys::{AsyncSocket as _, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+pub(crate) use message::{LinkMessage, Message, Object, Verb};
 
 use crate::netstate::concerns_us;
 use crate::owned::Owner;
@@ -40,7 +45,7 @@ pub enum NetlinkError {
 /// thread that made this. Cheap to clone; the sockets close with the last clone.
 #[derive(Clone)]
 pub struct Netlink {
-    pub(crate) handle: Handle,
+    handle: ConnectionHandle<Message>,
     /// What marks the routes and rules that this one puts in place.
     pub(crate) protocol: u8,
     changed: watch::Receiver<u32>,
@@ -98,7 +103,7 @@ impl Netlink {
 
     #[allow(clippy::unused_async, reason = "needs a runtime to put its sockets on")]
     async fn marking(protocol: u8) -> Result<Self, NetlinkError> {
-        let (connection, handle, _) = new_connection().map_err(NetlinkError::Open)?;
+        let (connection, handle, _) = new_connection(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
         // The first listener is made here, so that no change after this call goes unseen.
         let events = listen().map_err(NetlinkError::Open)?;
         let (sender, changed) = watch::channel(0);
@@ -119,37 +124,40 @@ impl Netlink {
     pub(crate) async fn dump(
         &self,
         what: &'static str,
-        request: RouteNetlinkMessage,
-        mut each: impl FnMut(RouteNetlinkMessage),
+        object: Object,
+        mut each: impl FnMut(Object) + Send,
     ) -> Result<(), NetlinkError> {
-        let mut message = NetlinkMessage::from(request);
+        let mut message = NetlinkMessage::from(Message::get(object));
         message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        self.run(|| format!("list the {what}"), message, &mut each).await
+        self.run(&|| format!("list the {what}"), message, &mut each).await
     }
 
     /// Runs a request that is only acknowledged.
     pub(crate) async fn command(
         &self,
-        what: impl Fn() -> String,
-        request: RouteNetlinkMessage,
+        what: impl Fn() -> String + Sync,
+        request: Message,
         flags: u16,
     ) -> Result<(), NetlinkError> {
         let mut message = NetlinkMessage::from(request);
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        self.run(what, message, &mut |_| {}).await
+        self.run(&what, message, &mut |_| {}).await
     }
 
+    /// By reference to traits, as each caller would have a copy of this of its own.
     async fn run(
         &self,
-        what: impl Fn() -> String,
-        message: NetlinkMessage<RouteNetlinkMessage>,
-        each: &mut impl FnMut(RouteNetlinkMessage),
+        what: &(dyn Fn() -> String + Sync),
+        message: NetlinkMessage<Message>,
+        each: &mut (dyn FnMut(Object) + Send),
     ) -> Result<(), NetlinkError> {
-        let mut handle = self.handle.clone();
-        let mut answers = handle.request(message).map_err(|_| NetlinkError::Closed(what()))?;
+        let mut answers = self
+            .handle
+            .request(message, SocketAddr::new(0, 0))
+            .map_err(|_| NetlinkError::Closed(what()))?;
         while let Some(answer) = answers.next().await {
             match answer.payload {
-                NetlinkPayload::InnerMessage(object) => each(object),
+                NetlinkPayload::InnerMessage(message) => each(message.object),
                 NetlinkPayload::Error(error) if error.code.is_some() => {
                     return Err(NetlinkError::Refused { what: what(), source: error.to_io() });
                 }
@@ -196,19 +204,24 @@ impl ChangeStream {
     }
 }
 
-type Events = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+type Events = futures_util::stream::BoxStream<'static, NetlinkMessage<Message>>;
+
+/// What to be told of.
+const LISTENED_TO: [MulticastGroup; 7] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv6Rule,
+];
 
 /// Opens a socket that listens. The stream ends when the socket breaks down.
 fn listen() -> io::Result<Events> {
-    let (connection, handle, events) = new_multicast_connection(&[
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv4Route,
-        MulticastGroup::Ipv4Rule,
-        MulticastGroup::Ipv6Ifaddr,
-        MulticastGroup::Ipv6Route,
-        MulticastGroup::Ipv6Rule,
-    ])?;
+    let (mut connection, handle, events) = new_connection(NETLINK_ROUTE)?;
+    let groups = LISTENED_TO.into_iter().fold(0, |bits, group| bits | 1 << (group as u32 - 1));
+    connection.socket_mut().socket_mut().bind(&SocketAddr::new(0, groups))?;
     let task = AbortOnDrop::spawn(connection);
     Ok(events
         .map(move |(message, _)| {
@@ -223,7 +236,7 @@ async fn forward_changes(mut events: Events, sender: watch::Sender<u32>) {
     loop {
         while let Some(event) = events.next().await {
             let relevant = match &event.payload {
-                NetlinkPayload::InnerMessage(object) => concerns_us(object),
+                NetlinkPayload::InnerMessage(message) => concerns_us(message),
                 // An overrun of the socket's buffer: something was missed.
                 _ => true,
             };

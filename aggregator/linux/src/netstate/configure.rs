@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::link::LinkFlags;
+
+use crate::netlink::{LinkMessage, Message, Object};
 
 use super::{Netlink, NetlinkError};
 
@@ -39,8 +41,8 @@ impl Netlink {
             message.header.index = link.index;
             message.header.flags = LinkFlags::Up;
             message.header.change_mask = LinkFlags::Up;
-            message.attributes.push(LinkAttribute::Mtu(mtu));
-            self.command(what, RouteNetlinkMessage::SetLink(message), 0).await?;
+            message.mtu = Some(mtu);
+            self.command(what, Message::set(Object::Link(message)), 0).await?;
         }
         let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
         let mut present = BTreeSet::new();
@@ -60,14 +62,14 @@ impl Netlink {
         .await?;
         for (ip, length) in strange {
             let message = address(link.index, ip, length);
-            let request = RouteNetlinkMessage::DelAddress(message);
+            let request = Message::del(Object::Address(message));
             self.command(|| format!("remove {ip}/{length} from {device}"), request, 0).await?;
         }
         let mut refused = Vec::new();
         for ip in wanted.difference(&present).copied() {
             let mut message = address(link.index, ip, host_len(ip));
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            let request = RouteNetlinkMessage::NewAddress(message);
+            let request = Message::new(Object::Address(message));
             let result = self
                 .command(|| format!("add {ip} to {device}"), request, NLM_F_CREATE | NLM_F_REPLACE)
                 .await;

@@ -12,13 +12,13 @@ mod snapshot;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteFlags;
 use netlink_packet_route::rule::RuleAttribute;
 
 pub use crate::netlink::{ChangeStream, Netlink, NetlinkError};
 pub use local::LocalAddresses;
 
+use crate::netlink::{Message, Object, Verb};
 use crate::owned::Owner;
 use crate::prefix::{Family, IpPrefix};
 
@@ -122,20 +122,20 @@ pub struct Gateway {
 /// Whether a netlink notification tells of something that a snapshot would show. What we add
 /// ourselves doesn't count, or each reconciliation would call for the next one. What is removed
 /// does, as others may remove what is ours.
-pub(crate) fn concerns_us(object: &RouteNetlinkMessage) -> bool {
+pub(crate) fn concerns_us(message: &Message) -> bool {
     let ours = |protocol: u8| {
         [Owner::Router, Owner::Server].into_iter().any(|owner| {
             [owner.route_protocol(), owner.tunnel_protocol(), owner.bypass_protocol()]
                 .contains(&protocol)
         })
     };
-    match object {
-        RouteNetlinkMessage::NewRoute(route) => {
+    match (message.verb, &message.object) {
+        (Verb::New, Object::Route(route)) => {
             !ours(u8::from(route.header.protocol))
                 && !route.header.flags.contains(RouteFlags::Cloned)
         }
-        RouteNetlinkMessage::DelRoute(route) => !route.header.flags.contains(RouteFlags::Cloned),
-        RouteNetlinkMessage::NewRule(rule) => !rule
+        (Verb::Del, Object::Route(route)) => !route.header.flags.contains(RouteFlags::Cloned),
+        (Verb::New, Object::Rule(rule)) => !rule
             .attributes
             .iter()
             .any(|a| matches!(a, RuleAttribute::Protocol(p) if ours(u8::from(*p)))),

@@ -4,33 +4,25 @@ use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
 };
 
 use super::{Addr, Device, Gateway};
+use crate::netlink::LinkMessage;
 use crate::prefix::Family;
 
 pub(super) fn device(link: &LinkMessage) -> Option<Device> {
     let flags = link.header.flags;
-    let mut name = None;
-    let mut mtu = 0;
-    for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::IfName(text) => name = Some(text.clone()),
-            LinkAttribute::Mtu(bytes) => mtu = *bytes,
-            _ => {}
-        }
-    }
     Some(Device {
         index: link.header.index,
-        name: name?,
+        name: link.name.clone()?,
         // The kernel sets IFF_RUNNING when the operational state is up or unknown (RFC 2863), and
         // IFF_LOWER_UP with the carrier.
         up: flags.contains(LinkFlags::Up | LinkFlags::Running | LinkFlags::LowerUp),
         loopback: flags.contains(LinkFlags::Loopback),
-        mtu,
+        mtu: link.mtu.unwrap_or(0),
         addresses: Vec::new(),
         gateways: Vec::new(),
     })
@@ -148,7 +140,8 @@ mod tests {
         let mut link = LinkMessage::default();
         link.header.index = 3;
         link.header.flags = flags;
-        link.attributes = vec![LinkAttribute::IfName("wwan0".into()), LinkAttribute::Mtu(1430)];
+        link.name = Some("wwan0".into());
+        link.mtu = Some(1430);
         link
     }
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::RouteMessage;
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::netlink::{LinkMessage, Object};
 
 use super::{Device, NetState, Netlink, NetlinkError, parse};
 
@@ -55,9 +56,8 @@ impl Netlink {
     /// Every link, without addresses and routes.
     pub(crate) async fn links(&self) -> Result<Vec<Device>, NetlinkError> {
         let mut devices = Vec::new();
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.dump("links", request, |object| {
-            if let RouteNetlinkMessage::NewLink(link) = object {
+        self.dump("links", Object::Link(LinkMessage::default()), |object| {
+            if let Object::Link(link) = object {
                 devices.extend(parse::device(&link));
             }
         })
@@ -74,11 +74,10 @@ impl Netlink {
 
     pub(super) async fn each_address(
         &self,
-        mut each: impl FnMut(parse::ParsedAddress),
+        mut each: impl FnMut(parse::ParsedAddress) + Send,
     ) -> Result<(), NetlinkError> {
-        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        self.dump("addresses", request, |object| {
-            if let RouteNetlinkMessage::NewAddress(message) = object
+        self.dump("addresses", Object::Address(AddressMessage::default()), |object| {
+            if let Object::Address(message) = object
                 && let Some(parsed) = parse::address(&message)
             {
                 each(parsed);
@@ -90,12 +89,12 @@ impl Netlink {
     pub(crate) async fn each_route(
         &self,
         family: AddressFamily,
-        mut each: impl FnMut(&RouteMessage),
+        mut each: impl FnMut(&RouteMessage) + Send,
     ) -> Result<(), NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        self.dump("routes", RouteNetlinkMessage::GetRoute(message), |object| {
-            if let RouteNetlinkMessage::NewRoute(route) = object {
+        self.dump("routes", Object::Route(message), |object| {
+            if let Object::Route(route) = object {
                 each(&route);
             }
         })

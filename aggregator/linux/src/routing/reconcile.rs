@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::rule::RuleMessage;
 
 use super::kernel::{RouteFacts, RuleFacts, kernel_family};
 use super::{OwnedRoute, OwnedRule, WanRoute};
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Message, Netlink, NetlinkError, Object};
 use crate::prefix::{Family, IpPrefix};
 
 /// What a reconciliation did.
@@ -198,9 +197,8 @@ impl Netlink {
         for family in [Family::V4, Family::V6] {
             let mut message = RuleMessage::default();
             message.header.family = kernel_family(family);
-            let request = RouteNetlinkMessage::GetRule(message);
-            let listed = self.dump("rules", request, |object| {
-                if let RouteNetlinkMessage::NewRule(rule) = object
+            let listed = self.dump("rules", Object::Rule(message), |object| {
+                if let Object::Rule(rule) = object
                     && let Some((facts, protocol)) = RuleFacts::from_message(&rule)
                     && protocol == ours
                 {
@@ -223,13 +221,13 @@ impl Netlink {
 
     async fn add_route(&self, route: &RouteFacts, mode: u16) -> Result<(), NetlinkError> {
         let message = route.to_message(self.protocol);
-        let request = RouteNetlinkMessage::NewRoute(message);
+        let request = Message::new(Object::Route(message));
         self.command(|| format!("add {route:?}"), request, NLM_F_CREATE | mode).await
     }
 
     async fn delete_route(&self, route: &RouteFacts) -> Result<(), NetlinkError> {
         let message = route.to_message(self.protocol);
-        let request = RouteNetlinkMessage::DelRoute(message);
+        let request = Message::del(Object::Route(message));
         let result = self.command(|| format!("remove {route:?}"), request, 0).await;
         // The kernel was faster: it removes routes with their device or address.
         ignore(result, &[libc::ESRCH, libc::ENOENT, libc::ENODEV])
@@ -237,13 +235,13 @@ impl Netlink {
 
     async fn add_rule(&self, rule: &RuleFacts) -> Result<(), NetlinkError> {
         let message = rule.to_message(self.protocol);
-        let request = RouteNetlinkMessage::NewRule(message);
+        let request = Message::new(Object::Rule(message));
         self.command(|| format!("add {}", rule.0), request, NLM_F_CREATE | NLM_F_EXCL).await
     }
 
     async fn delete_rule(&self, rule: &RuleFacts) -> Result<(), NetlinkError> {
         let message = rule.to_message(self.protocol);
-        let request = RouteNetlinkMessage::DelRule(message);
+        let request = Message::del(Object::Rule(message));
         let result = self.command(|| format!("remove {}", rule.0), request, 0).await;
         ignore(result, &[libc::ENOENT])
     }
