@@ -51,6 +51,9 @@
     OS_RELEASE=/etc/os-release
     PROC=/proc
     TUN=/dev/net/tun
+    SYSTEMD=/run/systemd/system
+    RUNTIME=/run/wanbond-server # the daemon's
+    LOCK=/run/wanbond-setup.lock
     FIREWALLD=/etc/firewalld
     FIREWALLD_OWN=/usr/lib/firewalld
     DEVICE=wanbond0
@@ -193,19 +196,23 @@ need_root() {
 # Makes a folder for this run, keeps others from running at the same time, and sees to the end.
 begin() {
     WORK=$(mktemp -d) || die "no room for temporary files in ${TMPDIR:-/tmp}"
-    UNDO=() DONE=()
-    trap finish EXIT
+    UNDO=() DONE=() HANDED_OVER=""
+    trap 'finish $?' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    exec 9>/run/wanbond-setup.lock
+    exec 9>"$LOCK"
     flock -n 9 || die "another run of this script is going on" "wait for it to end"
 }
 
-# Runs at every exit: a run that failed takes back what it did.
+# finish STATUS: at every exit. A run that failed takes back what it did.
 finish() {
-    local status=$? i
+    local status="$1" i left=""
     trap - EXIT INT TERM HUP
-    if [ "$status" != 0 ] && [ "${#DONE[@]}" -gt 0 ]; then
+    if [ "$status" = 0 ] || [ -n "$HANDED_OVER" ]; then
+        :
+    elif [ "${#DONE[@]}" = 0 ]; then
+        say "Nothing was changed."
+    else
         set +e
         say ""
         say "It did not work. Done until then, and undone now:"
@@ -213,9 +220,9 @@ finish() {
             say "    ${DONE[i]}"
         done
         for ((i = ${#UNDO[@]} - 1; i >= 0; i--)); do
-            eval "${UNDO[i]}" || warn "could not be undone: ${UNDO[i]}"
+            eval "${UNDO[i]}" || { left=1 && warn "could not be undone, do it by hand: ${UNDO[i]}"; }
         done
-        say "Everything is as it was before this run. When the reason above is out of the way, run it again."
+        say "Everything${left:+ else} is as it was before this run. When the reason above is out of the way, run it again."
     fi
     rm -rf "$WORK"
     exit "$status"
@@ -364,7 +371,7 @@ check_arch() {
 }
 
 check_systemd() {
-    [ -d /run/systemd/system ] || die "systemd does not run here" "this script sets up a systemd service"
+    [ -d "$SYSTEMD" ] || die "systemd does not run here" "this script sets up a systemd service"
 }
 
 check_container() {
@@ -554,7 +561,7 @@ choose_routed() {
     [ -z "$ROUTED" ] || return 0
     while read -r network; do
         say "    IPv6: $network is on this VPS's link; if its provider routes it here: --routed-ipv6 $network"
-    done < <(ip -6 -o addr show scope global 2>/dev/null | awk '{ print $4 }' | long_enough)
+    done < <({ ip -6 -o addr show scope global 2>/dev/null || true; } | awk '{ print $4 }' | long_enough)
 }
 
 # Networks of public addresses that a /64 for each router can be taken from.
@@ -632,7 +639,7 @@ fetch_program() {
             file="$WORK/download"
             say "    downloading $FROM"
             download "$FROM" "$file" ||
-                die "can't download $FROM" "check the network and the address, and run it again; nothing was changed"
+                die "can't download $FROM" "check the network and the address, and run it again"
             ;;
         "")
             file=$(beside "$here")
@@ -685,6 +692,7 @@ hand_over() {
     fi
     say "    going on with that release's own script"
     flock -u 9
+    HANDED_OVER=1
     bash "$1" "${ALL[@]}" || status=$?
     exit "$status"
 }
@@ -712,7 +720,7 @@ build_program() {
     [ -f "$1/Cargo.toml" ] || die "--build needs the sources around this script" "clone the repository and run vps-setup/install.sh in it"
     has cargo || die "--build needs Rust" "install it from https://rustup.rs"
     say "    building; this takes some minutes"
-    (cd "$1" && cargo build --release --locked -p wanbond-server) || die "the build failed" "nothing was changed"
+    (cd "$1" && cargo build --release --locked -p wanbond-server) || die "the build failed" "see what cargo says above; a VPS with less than 2 GiB of memory may need swap, or --from a release tarball"
     install -m 755 "${CARGO_TARGET_DIR:-$1/target}/release/wanbond-server" "$WORK/program"
     check_program
 }
@@ -1498,7 +1506,7 @@ cmd_uninstall() {
     rule=$(noted user)
     mapfile -t folders < <(sed -n 's/^folder\.[^ ]* //p' "$NOTES/notes" 2>/dev/null || true)
     remove_file "$PROGRAM"
-    remove_file /run/wanbond-server
+    remove_file "$RUNTIME"
     if [ "$KEYS" = remove ]; then
         remove_file "$STATE"
     elif [ -d "$STATE" ]; then

@@ -235,6 +235,14 @@ fn bad_input(lab: &Lab, vps: &Machine, before: &str) {
     // Found out halfway only: what was done is undone.
     refused(
         &with(
+            "mount -t tmpfs -o size=100m,nr_inodes=1 none /usr/local/bin",
+            &plain,
+            "umount /usr/local/bin",
+        ),
+        "No space left on device",
+    );
+    refused(
+        &with(
             "mount --bind /etc/systemd/system{,} && mount -o remount,ro,bind /etc/systemd/system",
             &plain,
             "umount /etc/systemd/system",
