@@ -13,7 +13,8 @@ TEMPLATE = APP / "po/templates/wanbond.pot"
 LANGUAGES = {"de": "nplurals=2; plural=(n != 1);", "fr": "nplurals=2; plural=(n > 1);"}
 
 TEXT = r"'((?:[^'\\\n]|\\.)*)'"
-SINGLE = re.compile(r"\b_\(\s*" + TEXT)
+# `key(…)` marks what is translated later.
+SINGLE = re.compile(r"\b(?:_|key)\(\s*" + TEXT)
 PLURAL = re.compile(r"\bN_\([^,]+,\s*" + TEXT + r",\s*" + TEXT)
 # What a sentence is given: %s and the like must come out the same.
 PLACES = re.compile(r"%(?:\.\d+)?[sdf%]")

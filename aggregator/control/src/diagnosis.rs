@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::{Status, WanStatus};
 use crate::units::{Bytes, bit_rate, milliseconds};
-use crate::words::{Level, MptcpState, Role, ServerState, WanState};
+use crate::words::{Level, MptcpState, ServerState, WanState};
 
 /// Loss from which TCP suffers visibly, percent.
 const SOME_LOSS: f64 = 1.0;
@@ -157,14 +157,13 @@ fn server(report: &mut Report, status: &Status) {
 fn diagnose_wan(report: &mut Report, wan: &WanStatus, best_rtt_ms: Option<f64>) {
     let name = wan.name.as_str();
     match wan.state {
-        WanState::Off => {
-            if wan.role == Role::Off {
-                report.note(
-                    name,
-                    "it is switched off",
-                    format!("'wanbond wan {name} up' switches it on"),
-                );
-            }
+        WanState::Off | WanState::Paused => {
+            let what = if wan.state == WanState::Off {
+                "it is switched off by its role"
+            } else {
+                "it is paused"
+            };
+            report.note(name, what, format!("'wanbond wan {name} up' switches it on"));
             return;
         }
         WanState::Down | WanState::Probing if wan.addresses.is_empty() => {

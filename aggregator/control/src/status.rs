@@ -149,7 +149,7 @@ pub struct WanStatus {
     pub interface: Option<String>,
     /// Its network device, once known.
     pub device: Option<String>,
-    /// The role it has now.
+    /// The role it has now; of a paused one, what it comes back to.
     pub role: Role,
     /// What it is able to do.
     pub state: WanState,

@@ -201,8 +201,10 @@ words! {
         Up = "up",
         /// The server answers, but so badly that traffic avoids it.
         Degraded = "degraded",
-        /// Switched off by its role or by hand.
+        /// Switched off by its configured role.
         Off = "off",
+        /// Switched off by hand, until it is resumed or the daemon starts again.
+        Paused = "paused",
     }
     else Unknown
 }

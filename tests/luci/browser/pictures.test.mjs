@@ -1,5 +1,5 @@
 // Every page as people see it, on a desktop and on a phone, light and dark: pictures to look at in
-// target/luci/, and that nothing sticks out of a phone's screen.
+// target/luci/, that nothing sticks out of a phone's screen, and that nothing hinders anybody (axe-core).
 //
 // LUCI_PICTURES=1 makes those of the READMEs as well, after a minute of traffic with a cut in it.
 
@@ -40,6 +40,7 @@ describe('pictures', { timeout: 300000 }, () => {
 					await page.screenshot({ path: path.join(OUT, `${view}-${screen}-${theme}.png`), fullPage: true });
 					const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 					assert.ok(wide <= 0, `${view} sticks out by ${wide} px`);
+					assert.deepEqual(await world.hindrances(page), [], view);
 				}
 				await page.context().close();
 			});
@@ -52,9 +53,11 @@ describe('pictures', { timeout: 300000 }, () => {
 		await world.lab.do('server_stop');
 		await page.getByText('The server vps does not answer.').first().waitFor();
 		await page.screenshot({ path: path.join(OUT, 'status-server-down.png') });
+		assert.deepEqual(await world.hindrances(page), []);
 		await world.lab.do('stop');
 		await page.getByText('The wanbond service is not running.').first().waitFor();
 		await page.screenshot({ path: path.join(OUT, 'status-daemon-down.png') });
+		assert.deepEqual(await world.hindrances(page), []);
 		await page.context().close();
 		await world.lab.do('server_start');
 		await world.lab.do('start');

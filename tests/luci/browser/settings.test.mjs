@@ -34,6 +34,7 @@ describe('settings', { timeout: 240000 }, () => {
 		await world.open(page, 'wans');
 		await edit('lte');
 		await field('role').getByRole('combobox').selectOption('overflow');
+		assert.deepEqual(await world.hindrances(page, '[role=dialog]'), []);
 		await field('quota').getByRole('textbox').fill('lots');
 		await save();
 		await dialog().getByText('A quota is a number and a unit').first().waitFor();
@@ -70,18 +71,30 @@ describe('settings', { timeout: 240000 }, () => {
 		assert.equal(world.router.configuration, before);
 	});
 
-	it('write a bypass rule', async () => {
+	it('write a bypass rule, which the running router follows until it is removed', async () => {
+		const VPS = '198.51.100.10';
+		assert.equal(await world.lab.do('seen_from'), VPS);
 		await world.open(page, 'bypass');
 		await page.getByPlaceholder('Name').fill('tv');
 		await page.getByRole('button', { name: 'Add a rule' }).click();
 		await save();
 		await dialog().getByText('The rule says nothing about what it is for.').first().waitFor();
-		await field('port').getByRole('textbox').fill('5060-5070');
+		await field('port').getByRole('textbox').fill('80');
 		await field('port').getByRole('textbox').press('Enter');
 		await field('to').getByRole('combobox').selectOption('direct');
 		await save();
 		await dialog().waitFor({ state: 'detached' });
-		await page.getByText('port 5060-5070').waitFor();
+		await page.getByText('port 80').waitFor();
+		assert.equal(await world.lab.do('seen_from'), VPS, 'saved, not yet applied');
+		await apply();
+		await world.until('the rule', ({ bypass }) => bypass.rules[0]?.name == 'tv');
+		assert.match(await world.lab.do('tables'), /dport 80\b/);
+		assert.notEqual(await world.lab.do('seen_from'), VPS);
+		await page.locator('[data-section-id=tv]').getByText(/1 connection/).waitFor();
+		await page.locator('[data-section-id=tv]').getByRole('button', { name: 'Delete' }).click();
+		await apply();
+		await world.until('no rule', ({ bypass }) => bypass.rules.length == 0);
+		assert.equal(await world.lab.do('seen_from'), VPS);
 	});
 
 	it('have made no mistake that nobody saw', () => assert.deepEqual(world.troubles, []));

@@ -44,10 +44,35 @@ describe('the Status page', { timeout: 240000 }, () => {
 
 	it('pauses a WAN and resumes it', async () => {
 		await card('lte').getByRole('button', { name: 'Pause lte' }).click();
-		await world.until('lte is off', ({ wans }) => wans[1].state == 'off');
+		await world.until('lte is paused', ({ wans }) => wans[1].state == 'paused' && wans[1].role == 'bond');
+		await card('lte').getByText('paused', { exact: true }).waitFor();
 		await card('lte').getByRole('button', { name: 'Resume lte' }).click();
 		await world.until('lte is back', ({ wans }) => wans[1].state == 'up');
 		await card('lte').getByRole('button', { name: 'Pause lte' }).waitFor();
+	});
+
+	it('is used by keyboard alone, and shows where one is', async () => {
+		const focused = () => page.evaluate(() => {
+			const { outlineStyle, boxShadow } = getComputedStyle(document.activeElement);
+			return { name: document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText, shown: outlineStyle != 'none' || boxShadow != 'none' };
+		});
+		await page.evaluate(() => document.activeElement.blur());
+		const way = [];
+		for (let steps = 0; steps < 80 && way.at(-1)?.name != 'Pause lte'; steps++) {
+			await page.keyboard.press('Tab');
+			way.push(await focused());
+		}
+		const names = way.map(({ name }) => name);
+		for (const name of [ 'Role of fibre', 'Pause fibre', 'Try a cut of fibre', 'Role of lte', 'Pause lte' ])
+			assert.ok(names.includes(name), `${name} is not among ${names.join(', ')}`);
+		// Between its end and its beginning a page has nothing to show.
+		assert.deepEqual(way.filter(({ name, shown }) => !shown && !name.includes('All is well')), []);
+		await page.keyboard.press('Enter');
+		await world.until('lte is paused', ({ wans }) => wans[1].state == 'paused');
+		await card('lte').getByRole('button', { name: 'Resume lte' }).waitFor();
+		await page.keyboard.press('Space');
+		await world.until('lte is back', ({ wans }) => wans[1].state == 'up');
+		assert.equal((await focused()).name, 'Pause lte', 'where one was, one stays');
 	});
 
 	it('tells why a WAN is down, and when it is back', async () => {
@@ -69,6 +94,33 @@ describe('the Status page', { timeout: 240000 }, () => {
 		await page.getByText('The wanbond service is not running.').first().waitFor();
 		await world.lab.do('start');
 		await page.getByText('All is well. 2 links work together.').first().waitFor();
+	});
+
+	it('says when ubusd is gone, which the bond does not need, and goes on when it is back', async () => {
+		await world.lab.do('bus_stop');
+		await page.getByText('The wanbond service is not running.').first().waitFor();
+		assert.ok((await world.lab.do('download', { bytes: 1_000_000 })).complete);
+		await world.lab.do('bus_start');
+		await page.getByText('All is well. 2 links work together.').first().waitFor();
+		await card('lte').getByRole('button', { name: 'Pause lte' }).click();
+		await world.until('lte is paused', ({ wans }) => wans[1].state == 'paused');
+		await card('lte').getByRole('button', { name: 'Resume lte' }).click();
+		await world.until('lte is back', ({ wans }) => wans[1].state == 'up');
+	});
+
+	it('tells a link that is off by its role from one that is paused', async () => {
+		const before = world.router.configuration;
+		world.router.configure(before.replace("config wan 'lte'\n", "config wan 'lte'\n\toption role 'off'\n"));
+		await world.lab.do('reload');
+		await world.until('lte is off', ({ wans }) => wans[1].state == 'off' && wans[1].role == 'off');
+		await card('lte').getByText('switched off', { exact: true }).waitFor();
+		// Until the next start, whatever its configured role.
+		await card('lte').getByRole('button', { name: 'Use lte' }).click();
+		await world.until('lte is used', ({ wans }) => wans[1].state == 'up' && wans[1].role == 'bond');
+		world.router.configure(before);
+		await world.lab.do('reload');
+		await world.until('lte has its role', ({ wans }) => wans[1].state == 'up' && wans[1].role == 'bond');
+		await card('lte').getByRole('button', { name: 'Pause lte' }).waitFor();
 	});
 
 	it('asks for a new login once the session is over', async () => {

@@ -1,12 +1,17 @@
 // What the browser's tests share: a router in its lab, a browser in front of it, and people who log in.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
 import { launch } from '../server/browser.mjs';
 import { LOGINS, Router } from '../server/main.mjs';
 
 /** How long anything may take on a machine that has much else to do. */
 export const PATIENCE = Number(process.env.LUCI_PATIENCE ?? 40) * 1000;
+
+/** What looks for what hinders people: names that screen readers need, contrast, structure. */
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 export const VIEWS = 'admin/network/wanbond/';
 
@@ -57,6 +62,17 @@ export class World {
 		await page.goto(`${this.router.url}/cgi-bin/luci/${VIEWS}${view}`);
 		await page.waitForSelector('#view[data-ready]');
 		assert.equal(await page.getAttribute('#view', 'data-ready'), 'yes', this.troubles.join('\n'));
+	}
+
+	/** What hinders people on the app's part of a page, by the rules of WCAG 2.1 AA; empty if nothing does. */
+	async hindrances(page, part = '#view') {
+		await page.evaluate(AXE);
+		return page.evaluate(async (within) => {
+			// The colours of LuCI's own buttons are the theme's business.
+			const context = { include: within, exclude: [ '.cbi-button-remove', '.cbi-button-reset' ] };
+			const { violations } = await globalThis.axe.run(context, { runOnly: [ 'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa' ] });
+			return violations.flatMap(({ id, nodes }) => nodes.map(({ html, any }) => `${id}: ${html.slice(0, 160)} (${any[0]?.message ?? ''})`));
+		}, part);
 	}
 
 	/** Server, WANs and LAN configured as a person would have done; daemon and bond up. */

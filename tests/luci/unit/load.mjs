@@ -20,7 +20,7 @@ String.prototype.format = function (...values) {
 const translate = (text) => text;
 const plural = (count, one, many) => (count === 1 ? one : many);
 
-/** A module by its dotted name. `stubs` stand in for those of LuCI. */
+/** A module by its dotted name. `stubs` stand in for those of LuCI, `_` among them for its translation. */
 export function load(name, stubs = {}) {
 	const baseclass = { extend: (members) => members };
 	const given = { baseclass, rpc: { declare: () => () => Promise.resolve({}) }, uci: {}, ...stubs };
@@ -31,5 +31,5 @@ export function load(name, stubs = {}) {
 		values.push(given[required] ?? load(required, stubs));
 	}
 	const L = { isObject: (value) => value !== null && typeof value === 'object', url: (...parts) => `/${parts.join('/')}`, resource: (path) => path, resolveDefault: (promise, value) => Promise.resolve(promise).catch(() => value) };
-	return new Function('L', '_', 'N_', ...names, source)(L, translate, plural, ...values);
+	return new Function('L', '_', 'N_', ...names, source)(L, stubs._ ?? translate, plural, ...values);
 }

@@ -44,5 +44,7 @@ test('the first trouble among the links is named, with its reason', () => {
 	// Who paused or switched off a link knows.
 	assert.equal(verdict.of(status({ wans: [wan('fibre'), wan('lte', { state: 'off' })] })).state, 'fine');
 	assert.equal(verdict.of(status({ wans: [wan('fibre'), wan('lte', { role: 'off', state: 'down' })] })).state, 'fine');
-	assert.match(verdict.of(status({ wans: [wan('lte', { state: 'off' })] })).title, /paused/);
+	assert.equal(verdict.of(status({ wans: [wan('fibre'), wan('lte', { state: 'paused' })] })).state, 'fine');
+	assert.match(verdict.of(status({ wans: [wan('fibre', { state: 'off' }), wan('lte', { state: 'paused' })] })).title, /paused/);
+	assert.match(verdict.of(status({ wans: [wan('lte', { role: 'off', state: 'off' })] })).title, /switched off/);
 });

@@ -261,7 +261,7 @@ fn cells(wan: &WanStatus) -> [(String, Tint); 8] {
         WanState::Up => Tint::Good,
         WanState::Probing | WanState::Degraded => Tint::Poor,
         WanState::Down => Tint::Bad,
-        WanState::Off => Tint::Faint,
+        WanState::Off | WanState::Paused => Tint::Faint,
         WanState::Unknown => Tint::Plain,
     };
     let mptcp = match wan.mptcp {

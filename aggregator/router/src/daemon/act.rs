@@ -349,11 +349,13 @@ impl Brain {
         }
         let was = std::mem::replace(&mut wan.role, role);
         info!(wan = %wan.name, %was, %role, "role changed");
-        let event = Event::new(
-            self.shared.uptime_s(),
-            EventKind::WanRole,
-            format!("WAN {}: {was} → {role}", wan.name),
-        );
+        let name = &wan.name;
+        let message = match (was, role) {
+            (_, Role::Off) if wan.is_paused() => format!("WAN {name} is paused"),
+            (Role::Off, _) => format!("WAN {name} is resumed, its role is {role}"),
+            _ => format!("WAN {name}: {was} → {role}"),
+        };
+        let event = Event::new(self.shared.uptime_s(), EventKind::WanRole, message);
         self.shared.log(event.of_wan(wan.name.to_string()));
         self.assign_duties();
         self.apply_at = Some(Instant::now());

@@ -209,7 +209,7 @@ fn wan_status(shared: &Shared, wan: &Wan, now: Time, lanes: u32) -> WanStatus {
             config::WanLink::Device(_) => None,
         },
         device: facts.map(|f| f.device.clone()),
-        role: wan.role,
+        role: if wan.is_paused() { wan.config.role } else { wan.role },
         state: wan.state(),
         since_s: seconds(wan.health.since()),
         why: if wan.role == Role::Off { String::new() } else { wan.why(now) },

@@ -245,9 +245,15 @@ impl Wan {
         busy && (queued || sending())
     }
 
+    /// Whether it was switched off by hand.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.role == Role::Off && self.config.role != Role::Off
+    }
+
     /// The state as people are told.
     pub(crate) fn state(&self) -> WanState {
         match (self.role, self.health.state()) {
+            (Role::Off, _) if self.is_paused() => WanState::Paused,
             (Role::Off, _) => WanState::Off,
             (_, State::Down) => WanState::Down,
             (_, State::Probing) => WanState::Probing,

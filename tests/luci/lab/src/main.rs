@@ -8,9 +8,11 @@
 #![forbid(unsafe_code)]
 
 mod netifd;
+mod spare;
 
 use std::io::{BufRead as _, Write as _};
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +23,8 @@ use wanbond_lab::scenario::Scenario;
 use wanbond_lab::topology::ORIGIN_V4;
 use wanbond_lab::traffic::{Download, download, origin};
 use wanbond_openwrt::{Bus, Provider};
+
+use crate::spare::Spare;
 
 /// Two lines of a household, quick to answer; the second one's device is a modem's.
 const SCENARIO: &str = r#"
@@ -54,6 +58,12 @@ enum Command {
     ServerStart,
     /// End it.
     ServerStop,
+    /// Start another server, in the first line's ISP, and get a router's pairing code for it.
+    SpareStart,
+    /// End ubusd, and netifd with it.
+    BusStop,
+    /// Start them anew.
+    BusStart,
     /// A new router's pairing code.
     Code { name: String },
     /// Let a line go dead.
@@ -62,6 +72,10 @@ enum Command {
     Restore { wan: String },
     /// Download from a host in the LAN.
     Download { bytes: u64 },
+    /// The address that a web server in the Internet sees a host of the LAN come from.
+    SeenFrom,
+    /// The router's firewall tables, as nft lists them.
+    Tables,
     /// What the router's daemon uses.
     Usage,
     /// The end of its log.
@@ -79,8 +93,11 @@ fn main() -> Result<()> {
     let lab = Lab::build(&Scenario::parse(SCENARIO, "luci".as_ref())?)?;
     let router = lab.router(0);
     let socket = router.ubus_path();
-    let _bus = Bus::start(&socket);
-    let _netifd = Provider::start(&socket, "network.interface", "dump", netifd::dump(&lab));
+    let stage = Stage {
+        lab: &lab,
+        bus: Mutex::new(Some(Ubus::start(&lab, &socket))),
+        spare: Mutex::default(),
+    };
     lab.server().start()?;
     // Writes the file, so that the daemon is not paired by the lab: that is what is tried here.
     router.configure(&router.config(String::new()))?;
@@ -95,25 +112,47 @@ fn main() -> Result<()> {
     std::thread::scope(|scope| {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
-            let (lab, runtime) = (&lab, &runtime);
+            let (stage, runtime) = (&stage, &runtime);
             // Downloads and other commands go on beside each other.
-            scope.spawn(move || say(&answer(lab, runtime, &line)));
+            scope.spawn(move || say(&answer(stage, runtime, &line)));
         }
     });
     Ok(())
 }
 
-fn answer(lab: &Lab, runtime: &tokio::runtime::Runtime, line: &str) -> Value {
+/// The lab and what stands in it beside its own router and server.
+struct Stage<'a> {
+    lab: &'a Lab,
+    bus: Mutex<Option<Ubus>>,
+    spare: Mutex<Option<Spare>>,
+}
+
+/// ubusd, and netifd on it.
+struct Ubus {
+    _netifd: Provider,
+    _bus: Bus,
+}
+
+impl Ubus {
+    fn start(lab: &Lab, socket: &Path) -> Self {
+        let bus = Bus::start(socket);
+        let netifd = Provider::start(socket, "network.interface", "dump", netifd::dump(lab));
+        Self { _netifd: netifd, _bus: bus }
+    }
+}
+
+fn answer(stage: &Stage<'_>, runtime: &tokio::runtime::Runtime, line: &str) -> Value {
     match serde_json::from_str::<Line>(line) {
         Err(error) => json!({"id": null, "error": error.to_string()}),
-        Ok(Line { id, command }) => match obey(lab, runtime, command) {
+        Ok(Line { id, command }) => match obey(stage, runtime, command) {
             Ok(ok) => json!({"id": id, "ok": ok}),
             Err(error) => json!({"id": id, "error": format!("{error:#}")}),
         },
     }
 }
 
-fn obey(lab: &Lab, runtime: &tokio::runtime::Runtime, command: Command) -> Result<Value> {
+fn obey(stage: &Stage<'_>, runtime: &tokio::runtime::Runtime, command: Command) -> Result<Value> {
+    let lab = stage.lab;
     let router = lab.router(0);
     match command {
         Command::Start => router.start()?,
@@ -133,6 +172,17 @@ fn obey(lab: &Lab, runtime: &tokio::runtime::Runtime, command: Command) -> Resul
         }
         Command::ServerStart => lab.server().start()?,
         Command::ServerStop => drop(lab.server().stop()?),
+        Command::SpareStart => {
+            let spare = Spare::start(lab)?;
+            let code = spare.code.clone();
+            *stage.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(spare);
+            return Ok(code.into());
+        }
+        Command::BusStop => drop(stage.bus.lock().unwrap_or_else(PoisonError::into_inner).take()),
+        Command::BusStart => {
+            let bus = Ubus::start(lab, &router.ubus_path());
+            *stage.bus.lock().unwrap_or_else(PoisonError::into_inner) = Some(bus);
+        }
         Command::Code { name } => return Ok(lab.server().add_router(&name)?.trim().into()),
         Command::Cut { wan } => known(lab, &wan)?.cut()?,
         Command::Restore { wan } => known(lab, &wan)?.restore()?,
@@ -141,6 +191,14 @@ fn obey(lab: &Lab, runtime: &tokio::runtime::Runtime, command: Command) -> Resul
             let job = async { tokio::time::timeout(PATIENCE, download(lab.lan(0), &job)).await };
             let got = runtime.block_on(job).context("the download does not end")?;
             return Ok(json!({"complete": got.complete, "bytes": got.bytes}));
+        }
+        Command::SeenFrom => {
+            let seen = async { tokio::time::timeout(PATIENCE, spare::seen_from(lab)).await };
+            return Ok(runtime.block_on(seen).context("no answer")??.into());
+        }
+        Command::Tables => {
+            let out = router.ns().output("nft", &["list", "ruleset"])?;
+            return Ok(String::from_utf8_lossy(&out.stdout).into());
         }
         Command::Usage => {
             let usage = router.usage()?;

@@ -1,6 +1,7 @@
 'use strict';
 'require baseclass';
 'require rpc';
+'require wanbond.sentences as sentences';
 
 /*
  * The daemon's ubus object `wanbond`. Each call resolves with the daemon's document or rejects with a Failure
@@ -68,7 +69,7 @@ function checked(reply) {
 		throw new Failure('network', _('The router gave an answer that makes no sense.'));
 
 	if (isErrorDocument(reply))
-		throw new Failure('refused', reply.message, reply.code);
+		throw new Failure('refused', sentences.say(reply.message), reply.code);
 
 	return reply;
 }
@@ -92,20 +93,27 @@ function declare(method, ...params) {
 	return (...args) => call(...args).then(checked, failed);
 }
 
+/* A method whose answer has sentences for people. */
+function declareSaying(method, ...params) {
+	const call = declare(method, ...params);
+
+	return (...args) => call(...args).then(answer => sentences.document(answer));
+}
+
 return baseclass.extend({
 	Failure,
 
-	status: declare('status'),
+	status: declareSaying('status'),
 	history: declare('history', 'name', 'seconds'),
-	diagnose: declare('diagnose'),
+	diagnose: declareSaying('diagnose'),
 	support: declare('support'),
 
 	/* Until the next start of the daemon: action is `up`, `down` or `role`. */
 	wan: declare('wan', 'name', 'action', 'role'),
 
 	/* These start a task; see `wanbond.tasks`. */
-	pairing: declare('pairing', 'code'),
-	speedtest: declare('speedtest', 'name', 'seconds'),
-	drill: declare('drill', 'name', 'seconds'),
-	task: declare('task', 'id', 'cancel')
+	pairing: declareSaying('pairing', 'code'),
+	speedtest: declareSaying('speedtest', 'name', 'seconds'),
+	drill: declareSaying('drill', 'name', 'seconds'),
+	task: declareSaying('task', 'id', 'cancel')
 });

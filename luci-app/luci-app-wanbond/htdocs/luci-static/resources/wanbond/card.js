@@ -140,7 +140,7 @@ class Card {
 			words.roles().map(role => E('option', { 'value': role.word, 'title': role.hint }, [ role.text ])));
 
 		this.pause.addEventListener('click', () => {
-			const up = this.wan.state == 'off';
+			const up = words.isIdle(this.wan);
 
 			this.act(this.pause, () => api.wan(this.name, up ? 'up' : 'down'), up
 				? _('%s is used again.').format(this.name)
@@ -155,7 +155,11 @@ class Card {
 
 	/* Does something to the WAN, says what came of it, and lets the page catch up. */
 	act(control, action, done) {
-		control.disabled = true;
+		if (this.acting)
+			return Promise.resolve();
+
+		/* One that is disabled would lose the focus, and whoever uses keys their place. */
+		nodes.attr(control, 'aria-disabled', 'true');
 		this.acting = true;
 		nodes.text(this.said, '');
 
@@ -166,7 +170,7 @@ class Card {
 			nodes.attr(this.said, 'data-tone', 'bad');
 			nodes.text(this.said, error.message);
 		}).then(() => this.changed()).then(() => {
-			control.disabled = false;
+			control.removeAttribute('aria-disabled');
 			this.acting = false;
 			this.update(this.wan, this.status);
 		});
@@ -206,11 +210,10 @@ class Card {
 		if (!this.pause || this.acting)
 			return;
 
-		/* A paused WAN has the role `off` until it is resumed. */
-		const paused = this.wan.state == 'off';
+		const off = this.wan.state == 'off', idle = words.isIdle(this.wan);
 
-		nodes.text(this.pause, paused ? _('Resume') : _('Pause'));
-		nodes.attr(this.pause, 'aria-label', (paused ? _('Resume %s') : _('Pause %s')).format(this.name));
+		nodes.text(this.pause, off ? _('Use it') : idle ? _('Resume') : _('Pause'));
+		nodes.attr(this.pause, 'aria-label', (off ? _('Use %s') : idle ? _('Resume %s') : _('Pause %s')).format(this.name));
 		nodes.attr(this.drill, 'aria-label', _('Try a cut of %s').format(this.name));
 		this.pause.disabled = false;
 		this.drill.disabled = ![ 'up', 'degraded' ].includes(this.wan.state);

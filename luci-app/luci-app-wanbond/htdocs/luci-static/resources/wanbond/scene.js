@@ -2,6 +2,7 @@
 'require baseclass';
 'require wanbond.nodes as nodes';
 'require wanbond.palette as palette';
+'require wanbond.words as words';
 
 /*
  * The picture of the bond: the router at the left, a cord for each WAN, the server at the right. The same
@@ -105,7 +106,7 @@ return baseclass.extend({
 
 		return status.wans.map(wan => ({
 			name: wan.name,
-			state: wan.state == 'off' ? 'off'
+			state: words.isIdle(wan) ? 'off'
 				: wan.state == 'down' ? 'cut'
 				: wan.state == 'probing' ? 'trying'
 				: wan.standby ? 'standby' : 'on',

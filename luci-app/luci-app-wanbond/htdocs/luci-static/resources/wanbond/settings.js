@@ -49,6 +49,22 @@ return baseclass.extend({
 		return s;
 	},
 
+	/* The switch in a row. LuCI gives it no name of its own there. */
+	enabled(s) {
+		const o = s.option(form.Flag, 'enabled', _('Enabled'));
+
+		o.default = '1';
+		o.editable = true;
+		o.renderWidget = function(id, ...args) {
+			const node = form.Flag.prototype.renderWidget.call(this, id, ...args);
+
+			node.querySelector('input[type="checkbox"]')?.setAttribute('aria-label', _('%s is enabled').format(id));
+			return node;
+		};
+
+		return o;
+	},
+
 	render(map) {
 		return map.render().then(node => {
 			node.classList.add('wb', 'wb-form');

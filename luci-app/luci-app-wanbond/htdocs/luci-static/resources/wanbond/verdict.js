@@ -1,5 +1,6 @@
 'use strict';
 'require baseclass';
+'require wanbond.words as words';
 
 /*
  * What is to be said of the whole bond in one sentence. Pure: a status document goes in, words come out.
@@ -7,7 +8,7 @@
 
 /* WANs that are meant to carry traffic, whether they do or not. */
 function wanted(status) {
-	return (status.wans ?? []).filter(wan => wan.role != 'off' && wan.state != 'off');
+	return (status.wans ?? []).filter(wan => wan.role != 'off' && !words.isIdle(wan));
 }
 
 function meanwhile(status) {
@@ -118,7 +119,9 @@ return baseclass.extend({
 			};
 
 		if (!working.length)
-			return { state: 'degraded', tone: 'warn', title: _('Every link is paused.'), detail: _('Resume one, or nothing is carried.') };
+			return (status.wans ?? []).some(wan => wan.state == 'paused')
+				? { state: 'degraded', tone: 'warn', title: _('Every link is paused.'), detail: _('Resume one, or nothing is carried.') }
+				: { state: 'degraded', tone: 'warn', title: _('Every link is switched off.'), detail: _('Give one another role under WANs, or nothing is carried.') };
 
 		return {
 			state: 'fine', tone: 'good',

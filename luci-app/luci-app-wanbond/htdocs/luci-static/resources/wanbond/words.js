@@ -17,12 +17,13 @@ return baseclass.extend({
 		return SIGNS[tone] ?? '?';
 	},
 
+	/* Whether a WAN is to carry nothing: off by its configured role, or paused by hand. */
+	isIdle(wan) {
+		return wan.state == 'off' || wan.state == 'paused';
+	},
+
 	/* What a WAN does at the moment. */
 	wanState(wan) {
-		/* Paused, or by its role: the daemon does not tell them apart. */
-		if (wan.state == 'off')
-			return { text: _('paused'), tone: 'idle' };
-
 		if (wan.quota?.exhausted && wan.state == 'up')
 			return { text: _('quota used up'), tone: 'warn' };
 
@@ -33,7 +34,9 @@ return baseclass.extend({
 			up: { text: _('up'), tone: 'good' },
 			degraded: { text: _('bad line'), tone: 'warn' },
 			probing: { text: _('trying'), tone: 'busy' },
-			down: { text: _('down'), tone: 'bad' }
+			down: { text: _('down'), tone: 'bad' },
+			off: { text: _('switched off'), tone: 'idle' },
+			paused: { text: _('paused'), tone: 'idle' }
 		}, wan.state) ?? { text: String(wan.state ?? '?'), tone: 'warn' };
 	},
 

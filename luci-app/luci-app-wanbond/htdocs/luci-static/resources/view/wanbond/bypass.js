@@ -171,8 +171,6 @@ return view.extend({
 		o.default = 'bond';
 		wans.forEach(name => o.depends('to', 'wan:' + name));
 
-		o = s.option(form.Flag, 'enabled', _('Enabled'));
-		o.default = '1';
-		o.editable = true;
+		settings.enabled(s);
 	}
 });

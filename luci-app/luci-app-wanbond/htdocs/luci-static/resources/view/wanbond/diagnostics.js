@@ -9,6 +9,7 @@
 'require wanbond.panel as panel';
 'require wanbond.results as results';
 'require wanbond.tasks as tasks';
+'require wanbond.words as words';
 
 /*
  * What is wrong or slow and what to do about it; a speed test, a drill, the log, and a bundle for who is to help.
@@ -107,7 +108,7 @@ return view.extend({
 	choice(all) {
 		const select = E('select', { 'class': 'cbi-input-select', 'aria-label': _('Link') }, all ? [ E('option', { 'value': '' }, [ all ]) ] : []);
 
-		(this.status.wans ?? []).filter(wan => wan.state != 'off').forEach(wan =>
+		(this.status.wans ?? []).filter(wan => !words.isIdle(wan)).forEach(wan =>
 			select.appendChild(E('option', { 'value': wan.name }, [ wan.name ])));
 
 		return select;

@@ -59,9 +59,7 @@ return view.extend({
 		o.modalonly = true;
 		o.validate = (id, value) => config.checkCode(value);
 
-		o = s.option(form.Flag, 'enabled', _('Enabled'));
-		o.default = '1';
-		o.editable = true;
+		settings.enabled(s);
 
 		return settings.render(m);
 	}

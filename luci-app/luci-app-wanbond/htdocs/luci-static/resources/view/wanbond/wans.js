@@ -77,9 +77,7 @@ return view.extend({
 		o.modalonly = true;
 		o.validate = (id, value) => !value || (/^\d+$/.test(value) && +value >= 1 && +value <= 31) || _('A day of the month is a number from 1 to 31.');
 
-		o = s.option(form.Flag, 'enabled', _('Enabled'));
-		o.default = '1';
-		o.editable = true;
+		settings.enabled(s);
 
 		o = s.option(form.DummyValue, '_state', _('Now'));
 		o.modalonly = false;
