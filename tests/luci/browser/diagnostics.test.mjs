@@ -30,10 +30,13 @@ describe('Diagnostics', { timeout: 400000 }, () => {
 	});
 
 	it('is German for Germans, and French for the French', async () => {
-		for (const [ locale, words ] of [ [ 'de-DE', 'Geschwindigkeitstest' ], [ 'fr-FR', /Test de débit|vitesse/ ] ]) {
+		for (const [ locale, words, said ] of [ [ 'de-DE', 'Geschwindigkeitstest', 'WAN lte: in Betrieb' ], [ 'fr-FR', /Test de débit|vitesse/, 'WAN lte : en service' ] ]) {
 			const other = await world.login('root', { locale });
 			await world.open(other, 'diagnostics');
 			await other.getByText(words).first().waitFor();
+			// What the daemon says, too.
+			await world.open(other, 'status');
+			await other.locator('.wb-timeline').getByText(said).first().waitFor();
 			await other.context().close();
 		}
 	});

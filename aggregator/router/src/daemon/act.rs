@@ -206,6 +206,10 @@ impl Brain {
             let name = &wan.name;
             let words = wan.state();
             info!(wan = %name, state = %words, %why, "WAN changed");
+            if wan.role == Role::Off {
+                // Whoever did that was told when it got this role.
+                continue;
+            }
             let message = if why.is_empty() {
                 format!("WAN {name} is {words}")
             } else {

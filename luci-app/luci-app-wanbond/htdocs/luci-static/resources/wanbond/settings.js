@@ -49,19 +49,24 @@ return baseclass.extend({
 		return s;
 	},
 
-	/* The switch in a row. LuCI gives it no name of its own there. */
-	enabled(s) {
-		const o = s.option(form.Flag, 'enabled', _('Enabled'));
-
-		o.default = '1';
-		o.editable = true;
+	/* Names a switch for screen readers by `name(id)`; LuCI does not. */
+	named(o, name) {
 		o.renderWidget = function(id, ...args) {
 			const node = form.Flag.prototype.renderWidget.call(this, id, ...args);
 
-			node.querySelector('input[type="checkbox"]')?.setAttribute('aria-label', _('%s is enabled').format(id));
+			node.querySelector('input[type="checkbox"]')?.setAttribute('aria-label', name(id));
 			return node;
 		};
 
+		return o;
+	},
+
+	/* The switch in a row. */
+	enabled(s) {
+		const o = this.named(s.option(form.Flag, 'enabled', _('Enabled')), id => _('%s is enabled').format(id));
+
+		o.default = '1';
+		o.editable = true;
 		return o;
 	},
 

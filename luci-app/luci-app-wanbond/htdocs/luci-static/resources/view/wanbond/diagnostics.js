@@ -94,7 +94,7 @@ return view.extend({
 
 				return E('div', { 'class': 'wb-finding', 'data-tone': tone }, [
 					E('span', { 'class': 'wb-sign', 'role': 'img', 'aria-label': tone == 'bad' ? _('Trouble') : _('Note') }, [ tone == 'bad' ? '!' : 'i' ]),
-					E('div', {}, [ E('strong', {}, [ finding.about ]), ': ', finding.what, finding.advice ? E('p', {}, [ finding.advice ]) : '' ])
+					E('div', {}, [ E('strong', {}, [ { router: _('Router'), server: _('Server') }[finding.about] ?? finding.about ]), ': ', finding.what, finding.advice ? E('p', {}, [ finding.advice ]) : '' ])
 				]);
 			}));
 		}, error => list.replaceChildren(trouble(error)));

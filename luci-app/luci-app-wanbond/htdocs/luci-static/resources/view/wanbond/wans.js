@@ -91,7 +91,8 @@ return view.extend({
 		s.anonymous = true;
 		s.addremove = false;
 
-		o = s.option(form.Flag, 'enabled', _('Bond the links'), _('Off: all traffic leaves as it would without wanbond.'));
+		o = settings.named(s.option(form.Flag, 'enabled', _('Bond the links'), _('Off: all traffic leaves as it would without wanbond.')),
+			() => _('Bond the links'));
 		o.default = '0';
 		o.rmempty = false;
 
