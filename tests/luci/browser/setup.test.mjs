@@ -20,6 +20,13 @@ describe('Setup', { timeout: 240000 }, () => {
 	const paste = (text) => page.getByLabel('Pairing code').fill(text);
 	const next = () => page.getByRole('button', { name: /^Continue/ });
 
+	it('leaves a router asleep that is not set up', async () => {
+		const before = await world.lab.do('usage');
+		await new Promise((resolve) => setTimeout(resolve, 4000));
+		const used = (await world.lab.do('usage')).cpu_s - before.cpu_s;
+		assert.ok(used < 0.2, `${used} s of processor in 4 s`);
+	});
+
 	it('is where the empty Status page leads', async () => {
 		await world.open(page, 'status');
 		await page.getByRole('link', { name: 'Set up wanbond' }).click();

@@ -171,14 +171,7 @@ impl Brain {
             if self.apply_at.is_some_and(|at| at <= Instant::now()) {
                 self.apply().await;
             }
-            let times = [
-                self.health_timeout(),
-                self.apply_at,
-                self.tick_at,
-                self.look_at,
-                self.direct_at(),
-            ];
-            let wake = times.into_iter().flatten().min();
+            let wake = self.wake_at();
             tokio::select! {
                 () = changes.next() => self.apply_at = Some(Instant::now()),
                 Some(found) = evidence.recv() => self.take_evidence(found),
@@ -226,10 +219,18 @@ impl Brain {
         Instant::now() + at.since(self.shared.clock.now())
     }
 
-    fn health_timeout(&self) -> Option<Instant> {
+    /// When something is due. While it is switched off there is nothing to look at, however long
+    /// that has been due.
+    fn wake_at(&self) -> Option<Instant> {
         if !self.config.globals.enabled {
-            return None;
+            return self.apply_at;
         }
+        let times =
+            [self.health_timeout(), self.apply_at, self.tick_at, self.look_at, self.direct_at()];
+        times.into_iter().flatten().min()
+    }
+
+    fn health_timeout(&self) -> Option<Instant> {
         let next = self.wans.iter().filter_map(|wan| wan.health.poll_timeout()).min()?;
         Some(self.instant(next))
     }
