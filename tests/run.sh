@@ -48,9 +48,19 @@ main() {
             --locked --no-fail-fast \
             -- --show-output --test-threads "${E2E_THREADS:-1}"
         step "LuCI in a browser" bash tests/luci/run.sh
+        step "routers' processors" other_processors
         step "benchmark, smoke run" bash tests/bench/processor.sh --smoke --no-install --no-build
     fi
     finish
+}
+
+# The router's binary and the protocol's tests for two processors that routers have, within the budget of
+# size, run in emulation, and packed. The other four are built by cross/build.sh alike.
+other_processors() {
+    local out="${CARGO_TARGET_DIR:-target}/routers"
+    bash cross/build.sh --tests --out "$out" aarch64 mipsel &&
+        bash cross/test.sh --bin "$out" aarch64 mipsel &&
+        bash cross/package.sh --bin "$out" --out "$out/packages"
 }
 
 # step NAME COMMAND...: runs it, shows its output, goes on after a failure.

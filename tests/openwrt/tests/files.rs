@@ -11,6 +11,7 @@ use tempfile::TempDir;
 const RC_COMMON: &str = r#"
 procd_open_instance() { echo open; }
 procd_set_param() { echo "set $*"; }
+procd_add_jail() { echo "jail $*"; }
 procd_close_instance() { echo close; }
 procd_add_reload_trigger() { echo "trigger $*"; }
 running() { [ -n "$RUNNING" ]; }
@@ -18,6 +19,8 @@ logger() { sed 's/^/log /'; }
 start() { start_service; }
 . "$INIT"
 PROG="$STAND_IN"
+UJAIL="$STAND_IN"
+CAPABILITIES="$RIGHTS"
 "$@"
 "#;
 
@@ -39,6 +42,7 @@ fn init(function: &str, right: bool, running: &str) -> (Output, String) {
         .env("INIT", files().join("etc/init.d/wanbond"))
         .env("STAND_IN", &program)
         .env("RUNNING", running)
+        .env("RIGHTS", files().join("etc/capabilities/wanbond.json"))
         .output()
         .expect("sh runs");
     (done, fs::read_to_string(calls).unwrap_or_default())
@@ -54,9 +58,15 @@ fn a_right_configuration_is_started() {
     assert!(done.status.success());
     assert_eq!(calls, "check\n");
     let said = said(&done);
-    for line in
-        ["/wanbond run --wait", "set file /etc/config/wanbond", "set reload_signal HUP", "close"]
-    {
+    for line in [
+        "/wanbond run --wait",
+        "set file /etc/config/wanbond",
+        "set reload_signal HUP",
+        "jail wanbond",
+        "etc/capabilities/wanbond.json",
+        "set no_new_privs 1",
+        "close",
+    ] {
         assert!(said.contains(line), "{line} in\n{said}");
     }
 }

@@ -99,6 +99,7 @@ fn check_tree(files: &Files) {
         ("etc/uci-defaults/90-wanbond", 0o755),
         (CONFIG, 0o644),
         ("lib/upgrade/keep.d/wanbond", 0o644),
+        ("etc/capabilities/wanbond.json", 0o644),
         ("usr/share/nftables.d/chain-pre/forward/wanbond.nft", 0o644),
         ("usr/share/nftables.d/chain-pre/input/wanbond.nft", 0o644),
     ] {

@@ -25,6 +25,7 @@ const SYSTEM_FIRST: Duration = Duration::from_secs(1);
 /// Between two looks whether the server answers questions for names.
 const LOOK: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
+const LOOK_RARELY: Duration = Duration::from_secs(300);
 
 const HEADER: usize = 12;
 const A: u16 = 1;
@@ -88,25 +89,36 @@ async fn ask_over_wans(shared: &Shared, host: &str) -> Vec<IpAddr> {
 }
 
 /// Keeps known whether the server answers questions for names, as long as it is polled.
+///
+/// Each question wakes all paths of the tunnel. So a server that does not answer is asked ever more
+/// rarely, and one that did is not asked while the LAN asks nothing either.
 pub(crate) async fn watch_server(shared: Arc<Shared>) {
     let mut standing = shared.watch_standing();
+    let mut pause = LOOK_AGAIN;
+    // What the tunnel had carried for the LAN when the last answer came.
+    let mut carried = None;
     loop {
         let inner = shared.sessions.current().and_then(|session| session.with(|s| s.inner()));
         let connected = standing.borrow_and_update().state == ServerState::Connected;
+        let did = *shared.names_answered.borrow();
+        let unused = carried.is_some() && carried == taken_in(&shared);
         let answers = match inner {
+            Some(_) if connected && did && unused => true,
             Some(inner) if connected => {
                 // The way there is set up within moments of the session.
+                let tries = if did || pause == LOOK_AGAIN { 3 } else { 1 };
                 let mut answers = false;
-                for _ in 0..3 {
+                for _ in 0..tries {
                     answers |= ask(inner.server_v4.into(), None, "", NS).await.is_ok();
                     if answers {
                         break;
                     }
                 }
+                carried = taken_in(&shared);
                 answers
             }
             // A server that is gone will be asked once it is back; until then its packets wait.
-            _ => *shared.names_answered.borrow(),
+            _ => did,
         };
         let news = shared
             .names_answered
@@ -114,12 +126,23 @@ pub(crate) async fn watch_server(shared: Arc<Shared>) {
         if news {
             info!(answers, "the server, asked for names");
         }
-        let pause = if answers { LOOK } else { LOOK_AGAIN };
+        let next = if answers { LOOK } else { pause };
         tokio::select! {
-            () = sleep(pause) => {}
-            _ = standing.changed() => {}
+            () = sleep(next) => pause = (pause * 2).min(LOOK_RARELY),
+            _ = standing.changed() => {
+                pause = LOOK_AGAIN;
+                carried = None;
+            }
+        }
+        if answers {
+            pause = LOOK_AGAIN;
         }
     }
+}
+
+/// Packets that the tunnel has taken from the LAN and from this router.
+fn taken_in(shared: &Shared) -> Option<u64> {
+    shared.tunnel().map(|tunnel| tunnel.figures().packets_in)
 }
 
 /// Asks a name server.

@@ -1,5 +1,6 @@
 //! A daemon's process: real binary, own namespace, log in a file.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -10,6 +11,10 @@ use nix::unistd::Pid;
 
 use crate::error::LabError;
 use crate::ns::Namespace;
+
+/// What the daemon on a router may do, in the words of OpenWrt's package.
+const ROUTER_CAPABILITIES: &str =
+    include_str!("../../../../openwrt/wanbond/files/etc/capabilities/wanbond.json");
 
 /// How often a condition is looked at while it is waited for.
 const POLL: Duration = Duration::from_millis(10);
@@ -29,10 +34,32 @@ impl Process {
         args: impl FnOnce(&mut Command),
     ) -> Result<Self, LabError> {
         let path = find_binary(binary)?;
+        Self::start_command(ns, path.clone(), Namespace::command(&path), log, args)
+    }
+
+    /// As [`Self::start`], with no more of root's rights than procd leaves to a router's daemon.
+    pub(crate) fn start_jailed(
+        ns: &Namespace,
+        binary: &str,
+        log: &Path,
+        args: impl FnOnce(&mut Command),
+    ) -> Result<Self, LabError> {
+        let path = find_binary(binary)?;
+        let mut command = Namespace::command("setpriv");
+        command.args(["--no-new-privs", "--bounding-set", &bounding_set()?, "--"]).arg(&path);
+        Self::start_command(ns, path, command, log, args)
+    }
+
+    fn start_command(
+        ns: &Namespace,
+        path: PathBuf,
+        mut command: Command,
+        log: &Path,
+        args: impl FnOnce(&mut Command),
+    ) -> Result<Self, LabError> {
         let file = |source| LabError::File { path: log.into(), source };
         let out = File::options().create(true).append(true).open(log).map_err(file)?;
         let errors = out.try_clone().map_err(file)?;
-        let mut command = Namespace::command(&path);
         args(&mut command);
         command.stdout(out).stderr(errors);
         let child = ns.spawn(command).map_err(|source| LabError::File { path, source })?;
@@ -82,6 +109,18 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// [`ROUTER_CAPABILITIES`] in the words of setpriv.
+fn bounding_set() -> Result<String, LabError> {
+    let path = || PathBuf::from("etc/capabilities/wanbond.json");
+    let sets: BTreeMap<String, Vec<String>> = serde_json::from_str(ROUTER_CAPABILITIES)
+        .map_err(|error| LabError::File { path: path(), source: error.into() })?;
+    let allowed = sets.get("bounding").into_iter().flatten();
+    Ok(allowed.fold("-all".to_owned(), |set, name| {
+        let name = name.strip_prefix("CAP_").unwrap_or(name);
+        format!("{set},+{}", name.to_lowercase())
+    }))
 }
 
 /// The last lines of a file; empty if there is none.
@@ -139,6 +178,8 @@ pub struct Usage {
     pub descriptors: usize,
     /// Processor time used, user and system.
     pub cpu: Duration,
+    /// How often its threads have gone to sleep, and so been woken.
+    pub wake_ups: u64,
 }
 
 impl Usage {
@@ -156,6 +197,13 @@ impl Usage {
             rest.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
         // USER_HZ is 100 on every architecture that Linux runs a lab on.
         let cpu = Duration::from_millis(ticks * 10);
-        Ok(Self { rss: kib("VmRSS:"), rss_peak: kib("VmHWM:"), descriptors, cpu })
+        let wake_ups = fs::read_dir(format!("/proc/{pid}/task"))?
+            .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("status")).ok())
+            .filter_map(|status| {
+                let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
+                line?.trim().parse::<u64>().ok()
+            })
+            .sum();
+        Ok(Self { rss: kib("VmRSS:"), rss_peak: kib("VmHWM:"), descriptors, cpu, wake_ups })
     }
 }

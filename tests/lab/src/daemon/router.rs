@@ -192,7 +192,7 @@ impl<'a> Router<'a> {
         let before = KernelState::capture(self.ns())?;
         let (config, ubus) = (self.config_path(), self.ubus_path());
         let level = self.state().log_level.clone();
-        let process = Process::start(self.ns(), BINARY, &self.log_path(), |command| {
+        let process = Process::start_jailed(self.ns(), BINARY, &self.log_path(), |command| {
             command.arg("--config").arg(config).args(["run", "--wait", "--ubus"]).arg(ubus);
             if let Some(level) = level {
                 command.args(["--log", &level]);
