@@ -4,6 +4,7 @@ mod common;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use common::name_server::{NameServer, ask};
@@ -41,6 +42,7 @@ fn addresses(lab: &Lab, rule: &str) -> Option<u64> {
 /// A dnsmasq on the router, which nobody but this starts and ends.
 struct Dnsmasq {
     dir: PathBuf,
+    procd: Child,
 }
 
 impl Dnsmasq {
@@ -55,17 +57,31 @@ impl Dnsmasq {
             at("pid")
         );
         std::fs::write(dir.join("conf"), config).unwrap();
-        let script = format!(
-            "old=$(cat {pid} 2>/dev/null) && kill $old && n=0 && while [ -e {pid} ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done\n\
-             dnsmasq --conf-file={conf} && echo started >> {count}\n",
+        // As on OpenWrt: not the daemon starts it, which has not the rights for that, but procd, which is
+        // asked to.
+        let procd = format!(
+            "mkfifo {ask} {done} || exit 1; while read -r _ <{ask}; do\n\
+             old=$(cat {pid} 2>/dev/null) && kill $old && n=0 && while [ -e {pid} ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done\n\
+             dnsmasq --conf-file={conf} && echo started >> {count}\n\
+             echo $? >{done}; done\n",
+            ask = at("ask"),
+            done = at("done"),
             pid = at("pid"),
             conf = at("conf"),
             count = at("count")
         );
+        let mut command = Namespace::command("sh");
+        command.args(["-c", &procd]);
+        let procd = lab.router(0).ns().spawn(command).unwrap();
+        let script = format!(
+            "while ! [ -p {done} ]; do sleep 0.05; done; echo >{ask}; read -r code <{done}; exit $code\n",
+            ask = at("ask"),
+            done = at("done")
+        );
         std::fs::write(dir.join("restart"), script).unwrap();
         let started = lab.router(0).ns().output("sh", &[&at("restart")]).unwrap();
         assert!(started.status.success(), "{started:?}");
-        Self { dir }
+        Self { dir, procd }
     }
 
     fn starts(&self) -> usize {
@@ -84,6 +100,8 @@ impl Dnsmasq {
 
 impl Drop for Dnsmasq {
     fn drop(&mut self) {
+        let _ = self.procd.kill();
+        let _ = self.procd.wait();
         let pid = std::fs::read_to_string(self.dir.join("pid")).ok();
         if let Some(pid) = pid.and_then(|text| text.trim().parse().ok())
             && is_dnsmasq(pid)
