@@ -1443,7 +1443,7 @@ first_router() {
     say "wanbond-server runs. This is the pairing code of router '$name'; keep it like a password:"
     show_code "$name"
     say ""
-    say "Paste it in the router (Services > wanbond). One more router: wanbond-setup add-router NAME"
+    say "Paste it in the router: in LuCI, Network > wanbond > Setup. One more router: wanbond-setup add-router NAME"
 }
 
 # The code on standard output; the drawing too, where somebody looks.
