@@ -3,10 +3,14 @@
 use std::io;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tracing::trace;
+use wanbond_linux::socket::{set_send_buffer, subflow_infos};
 
 use crate::tunnel::TunnelStream;
+use crate::window::{SendWindow, SubflowSample};
 
 /// An ordered, reliable byte carrier, both ways.
 pub enum Carrier {
@@ -68,6 +72,28 @@ impl Carrier {
             // Dropping a connection ends it in order.
             Self::Tcp(_) => {}
             Self::Stream(stream) => stream.finish(),
+        }
+    }
+
+    /// Holds what is under way to what the subflows can use. A stream does so by itself.
+    pub(crate) fn bound(&self, window: &mut SendWindow, now: Instant) {
+        let Self::Tcp(stream) = self else { return };
+        let samples: Vec<_> = subflow_infos(&**stream)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|info| {
+                Some(SubflowSample {
+                    srtt: Duration::from_micros(info.rtt_us.into()),
+                    min_rtt: Duration::from_micros(info.min_rtt_us?.into()),
+                    window: info.cwnd as usize * info.mss as usize,
+                    retransmitted: info.total_retrans,
+                })
+            })
+            .collect();
+        if let Some(bytes) = window.sample(now, &samples) {
+            trace!(bytes, ?samples, "lane bounded");
+            // Refused only by kernels that don't know it of MPTCP: the lane works without.
+            let _ = set_send_buffer(&**stream, bytes);
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use thiserror::Error;
 use wanbond_proto::crypto::aead::Sequence;
@@ -15,6 +16,7 @@ use wanbond_proto::session::{FlowId, Freshness, Session};
 
 use crate::carrier::Carrier;
 use crate::pool::{Buffer, BufferPool};
+use crate::window::SendWindow;
 
 /// What ends a lane.
 #[derive(Debug, Error)]
@@ -103,6 +105,7 @@ pub struct LaneStream {
     rx_wish: usize,
     lane_keys: Option<FlowKeys>,
     freshness: Option<Freshness>,
+    window: SendWindow,
 }
 
 const RX_LEAST: usize = 4 * 1024;
@@ -121,6 +124,7 @@ impl LaneStream {
             rx_wish: RX_LEAST,
             lane_keys: None,
             freshness: None,
+            window: SendWindow::default(),
         }
     }
 
@@ -261,6 +265,11 @@ impl LaneStream {
                     self.tx.consume(n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.window.blocked();
+                    let now = Instant::now();
+                    if self.window.is_due(now) {
+                        self.stream.bound(&mut self.window, now);
+                    }
                     ready!(self.stream.poll_write_ready(cx))?;
                 }
                 Err(error) => return Poll::Ready(Err(error.into())),

@@ -17,6 +17,9 @@
 //! - [`RecordSizer`]: small records on slow lanes, since a record can be used only when all of it
 //!   has come; large ones on fast lanes, where the system calls count.
 //!
+//! - `window`: what a lane may have under way, so that no line's queue and no subflow that
+//!   dies holds more of it than it must.
+//!
 //! Bytes are copied only by the kernel: read into the place where they are sealed, and written out
 //! from where they were opened.
 //!
@@ -39,6 +42,7 @@ mod suites;
 pub mod tcp;
 pub mod tunnel;
 pub mod udp;
+mod window;
 
 pub use boxed::boxed;
 pub use carrier::Carrier;

@@ -16,9 +16,11 @@ mod udp;
 pub use congestion::{choose_congestion, congestion_available};
 pub use info::{TcpInfo, TcpState, tcp_info};
 pub use limits::raise_nofile_limit;
-pub use mptcp::{MptcpInfo, Subflow, mptcp_info, mptcp_info_supported, mptcp_supported, subflows};
+pub use mptcp::{
+    MptcpInfo, Subflow, mptcp_info, mptcp_info_supported, mptcp_supported, subflow_infos, subflows,
+};
 pub use original_dst::original_dst;
-pub use queue::{unacked_bytes, unsent_bytes};
+pub use queue::{set_send_buffer, unacked_bytes, unsent_bytes};
 pub use sys::netns_cookie;
 pub use tcp::{ConnectOptions, ListenOptions, StreamOptions, abort, connect, listen, tune};
 pub use udp::udp_bind;

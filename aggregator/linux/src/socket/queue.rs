@@ -1,7 +1,9 @@
-//! How much of what was written still waits in the kernel.
+//! How much of what was written still waits in the kernel, and how much may.
 
 use std::io;
 use std::os::fd::AsFd;
+
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::sys::ioctl_get_int;
 
@@ -17,6 +19,17 @@ pub fn unsent_bytes(socket: impl AsFd) -> io::Result<u32> {
 pub fn unacked_bytes(socket: impl AsFd) -> io::Result<u32> {
     // SIOCOUTQ is another name of TIOCOUTQ, whose number differs between architectures.
     bytes(ioctl_get_int(&socket, libc::TIOCOUTQ as u32))
+}
+
+/// Bounds the bytes that may be written and not yet acknowledged, and ends the kernel's own sizing
+/// of that buffer. Beyond the system's limit (`net.core.wmem_max`) only with `CAP_NET_ADMIN`.
+pub fn set_send_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    // The kernel doubles what it is told, for its own books; most of that is payload here, as the
+    // pieces written are large.
+    let told = bytes / 2;
+    setsockopt(&socket, sockopt::SndBufForce, &told)
+        .or_else(|_| setsockopt(&socket, sockopt::SndBuf, &told))
+        .map_err(Into::into)
 }
 
 fn bytes(answer: io::Result<libc::c_int>) -> io::Result<u32> {

@@ -21,7 +21,7 @@ use crate::ns::Namespace;
 use crate::scenario::Scenario;
 use crate::topology::ORIGIN_V4;
 use crate::traffic::{
-    Datagrams, Download, Flow, Quantiles, Series, download, origin, stream, upload,
+    Datagrams, Download, Flow, Quantiles, STEP, Series, Transfer, download, origin, stream, upload,
 };
 use crate::units::Fraction;
 
@@ -278,12 +278,11 @@ impl Bench<'_> {
 
     /// Small datagrams that are echoed, 20 a second for `time`, beside `load`.
     fn echoes(&self, time: Duration, load: Option<Load>) -> Result<Echoes, LabError> {
-        let sum = self.sum();
         std::thread::scope(|scope| {
             let pings = scope.spawn(|| ping(self.lab.lan(0), origin_of(origin::ECHO), time));
             let goodput = match load {
                 None => Series::default(),
-                Some(load) => self.runtime.block_on(transfers(self.lab.lan(0), load, sum, time))?,
+                Some(load) => self.runtime.block_on(transfers(self.lab, load, time))?,
             };
             let pings = pings.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let pings =
@@ -311,36 +310,53 @@ fn origin_of(port: u16) -> SocketAddr {
     (ORIGIN_V4, port).into()
 }
 
-/// All connections' bytes together, up to the end of the first that ended.
-async fn transfers(
-    lan: &Namespace,
-    load: Load,
-    sum: Sum,
-    time: Duration,
-) -> Result<Series, LabError> {
+/// All connections' bytes together, as they arrive.
+async fn transfers(lab: &Lab, load: Load, time: Duration) -> Result<Series, LabError> {
     let to = origin_of(origin::HTTP);
-    let one = async || {
-        if load.down {
-            download(lan, &Download::timed(to, time)).await
-        } else {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "positive, < 2^50"
-            )]
-            let bytes = (sum.up * 1e6 / 8.0 * 0.93 * time.as_secs_f64()
-                / f64::from(load.connections)) as u64;
-            upload(lan, to, bytes, Duration::from_secs(30)).await
-        }
-    };
-    let done = futures_util::future::join_all((0..load.connections).map(|_| one())).await;
+    let connections = 0..load.connections;
+    if !load.down {
+        let one = async |_| {
+            // More than passes in this time: what counts is what the origin sees meanwhile.
+            let endless = upload(lab.lan(0), to, 1 << 40, Duration::from_secs(30));
+            tokio::time::timeout(time, endless).await.ok()
+        };
+        let all = futures_util::future::join_all(connections.map(one));
+        let (ended, series) = tokio::join!(all, arrivals(lab, time));
+        return match ended.into_iter().flatten().next() {
+            None => Ok(series),
+            Some(early) => Err(unsound(&early)),
+        };
+    }
+    let job = Download::timed(to, time);
+    let all = connections.map(|_| download(lab.lan(0), &job));
+    let done = futures_util::future::join_all(all).await;
     if let Some(failed) = done.iter().find(|transfer| !transfer.is_sound()) {
-        let source = io::Error::other(format!("{:?} {:?}", failed.error, failed.wrong_at));
-        return Err(LabError::Traffic { what: "a transfer".into(), source });
+        return Err(unsound(failed));
     }
     let steps = done.iter().map(|transfer| transfer.series.0.len()).min().unwrap_or(0);
     let at = |step: usize| done.iter().map(|transfer| transfer.series.0[step]).sum();
     Ok(Series((0..steps).map(at).collect()))
+}
+
+fn unsound(transfer: &Transfer) -> LabError {
+    let source = io::Error::other(format!("{:?} {:?}", transfer.error, transfer.wrong_at));
+    LabError::Traffic { what: "a transfer".into(), source }
+}
+
+/// What comes to the origin of uploads, per [`STEP`].
+async fn arrivals(lab: &Lab, time: Duration) -> Series {
+    let start = tokio::time::Instant::now();
+    let mut before = lab.origin().uploaded();
+    let mut next = start;
+    let mut steps = Vec::new();
+    while next < start + time {
+        next += STEP;
+        tokio::time::sleep_until(next).await;
+        let now = lab.origin().uploaded();
+        steps.push(now - before);
+        before = now;
+    }
+    Series(steps)
 }
 
 /// Round trips of small datagrams, 20 a second; those lost count as a second.

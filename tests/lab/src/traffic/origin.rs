@@ -42,6 +42,7 @@ pub const GREETING: &[u8] = b"SSH-2.0-wanbond_lab\r\n";
 pub struct Stats {
     accepted: AtomicU64,
     closed: AtomicU64,
+    uploaded: AtomicU64,
 }
 
 impl Stats {
@@ -49,6 +50,12 @@ impl Stats {
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of uploads that came so far.
+    #[must_use]
+    pub fn uploaded(&self) -> u64 {
+        self.uploaded.load(Ordering::Relaxed)
     }
 
     /// TCP connections that are open.
@@ -84,16 +91,21 @@ async fn accept(listener: TcpListener, port: u16, stats: Arc<Stats>) {
         let stats = Arc::clone(&stats);
         tokio::spawn(async move {
             // A client that goes away is no concern of the server's.
-            let _ = serve(stream, peer, port).await;
+            let _ = serve(stream, peer, port, &stats).await;
             stats.closed.fetch_add(1, Ordering::Relaxed);
         });
     }
 }
 
-async fn serve(mut stream: TcpStream, peer: SocketAddr, port: u16) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    port: u16,
+    stats: &Stats,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match port {
-        HTTP => serve_http(stream, peer).await,
+        HTTP => serve_http(stream, peer, stats).await,
         DISCARD => discard(stream).await,
         BANNER => {
             stream.write_all(GREETING).await?;
@@ -103,7 +115,7 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, port: u16) -> io::Result
     }
 }
 
-async fn serve_http(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+async fn serve_http(mut stream: TcpStream, peer: SocketAddr, stats: &Stats) -> io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(request) = http::read_request(&mut stream, &mut buffer).await? {
         match (request.method.as_str(), request.path.as_str()) {
@@ -118,7 +130,7 @@ async fn serve_http(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
                 send_bytes(&mut stream, &request, bytes).await?;
             }
             ("POST", "/sink") => {
-                let report = sink(&mut stream, &mut buffer, &request).await;
+                let report = sink(&mut stream, &mut buffer, &request, stats).await;
                 let json = serde_json::to_vec(&report).unwrap_or_default();
                 http::respond(&mut stream, &json).await?;
                 if !report.complete {
@@ -152,7 +164,12 @@ async fn send_bytes(stream: &mut TcpStream, request: &Request, bytes: u64) -> io
 }
 
 /// Reads an upload; `buffer` may hold its beginning.
-async fn sink(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &Request) -> Transfer {
+async fn sink(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    request: &Request,
+    stats: &Stats,
+) -> Transfer {
     let pattern = Pattern::new(request.number("seed").unwrap_or(0));
     let mut recorder = Recorder::new(Instant::now());
     let mut chunk = vec![0; 256 * 1024];
@@ -178,6 +195,7 @@ async fn sink(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &Request) -
             return recorder.finish(End::Wrong(at));
         }
         recorder.arrived(len);
+        stats.uploaded.fetch_add(len as u64, Ordering::Relaxed);
     }
 }
 
