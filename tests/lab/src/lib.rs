@@ -35,7 +35,7 @@ pub mod traffic;
 pub mod units;
 mod wan;
 
-pub use daemon::{KernelState, Router, RouterConfig, Server, Usage};
+pub use daemon::{KernelState, Router, RouterConfig, Server, Usage, find_binary};
 pub use error::LabError;
 pub use lab::Lab;
 pub use wan::Wan;

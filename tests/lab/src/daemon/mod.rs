@@ -13,8 +13,8 @@ use crate::error::LabError;
 use crate::ns::Namespace;
 
 pub use kernel_state::KernelState;
-pub use process::Usage;
 pub(crate) use process::tail;
+pub use process::{Usage, find_binary};
 pub(crate) use router::RouterNode;
 pub use router::{Router, RouterConfig};
 pub use server::Server;

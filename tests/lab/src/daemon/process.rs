@@ -148,7 +148,10 @@ pub(crate) fn wait_for<T>(time: Duration, mut done: impl FnMut() -> Option<T>) -
 /// A binary of this project: in `WANBOND_BIN_DIR` if that is set; else beside the program that
 /// runs (`wanbond-lab` itself), in the profile's folder of a test, or in that folder's sibling
 /// `lab`, whichever has it.
-pub(crate) fn find_binary(name: &str) -> Result<PathBuf, LabError> {
+///
+/// # Errors
+/// When none has it.
+pub fn find_binary(name: &str) -> Result<PathBuf, LabError> {
     let folders = match std::env::var_os("WANBOND_BIN_DIR") {
         Some(dir) => vec![PathBuf::from(dir)],
         None => {
