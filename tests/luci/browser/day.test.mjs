@@ -14,7 +14,7 @@ const DAY = 43200;
 const POLLS = Number(process.env.LUCI_POLLS ?? 600);
 const MIB = 1024 * 1024;
 
-describe('a day on the Status page', { timeout: 180000 + POLLS * 100 }, () => {
+describe('a day on the Status page', { timeout: 600000 + POLLS * 100 }, () => {
 	let world;
 
 	before(async () => {
