@@ -40,7 +40,7 @@ async fn while_downloading(lab: &Lab, act: impl AsyncFnOnce(&Download)) {
 }
 
 /// Waits until so many more bytes have come.
-async fn arrived(job: &Download, more: u64) {
+async fn arrived(job: &Download, more: usize) {
     let goal = job.progress.load(Ordering::Relaxed) + more;
     wait_until("more bytes", || job.progress.load(Ordering::Relaxed) >= goal).await;
 }

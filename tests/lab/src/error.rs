@@ -27,9 +27,9 @@ pub enum LabError {
         /// Why.
         source: io::Error,
     },
-    /// A plain veth can't be shaped, cut or unplugged.
-    #[error("{0} is a plain veth link, not an emulated one")]
-    PlainVeth(String),
+    /// A link can't do what was asked: a plain veth can't be shaped, cut or unplugged.
+    #[error("{0}")]
+    Link(String),
     /// A file of the lab.
     #[error("{}: {source}", path.display())]
     File {

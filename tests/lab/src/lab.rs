@@ -12,12 +12,13 @@ use tokio::runtime::Runtime;
 use crate::daemon::{Router, RouterNode, Server, ServerNode, tail};
 use crate::emulator::{Direction, Emulator, mix};
 use crate::error::LabError;
+use crate::netem::Netem;
 use crate::ns::Namespace;
 use crate::registry::LabDir;
 use crate::scenario::{Action, Event, RouterSpec, Scenario, WanSpec};
 use crate::topology::{self, WanNet};
 use crate::traffic::origin::{self, Stats};
-use crate::wan::{Wan, WanState, open_tun};
+use crate::wan::{Link, Wan, WanState, open_tun};
 
 /// A running lab. Dropping it ends its daemons and takes everything away.
 ///
@@ -309,7 +310,10 @@ impl Lab {
                 topology::LINE,
                 isp.tid()
             ))?;
-            None
+            Link::Veth
+        } else if spec.netem {
+            let shapes = (spec.down, spec.up);
+            Link::Netem(Box::new(Netem::build((router, &spec.name), &isp, shapes, spec.cut)?))
         } else {
             let seed = mix(self.scenario.seed.wrapping_mul(1000).wrapping_add(u64::from(number)));
             let near = open_tun(router, &spec.name)?;
@@ -317,7 +321,7 @@ impl Lab {
             let link = self.emulator.add(&spec.name, (spec.down, spec.up), seed, near, far)?;
             self.emulator.set_filter(link, spec.filter)?;
             self.emulator.set_cut(link, spec.cut)?;
-            Some(link)
+            Link::Emulated(link)
         };
         let (vps, inet) = (self.vps.tid().as_raw(), self.inet.tid().as_raw());
         isp.ip(&topology::isp_lines(&net, spec.mtu, vps, inet))?;

@@ -26,12 +26,14 @@ pub mod emulator;
 mod error;
 mod lab;
 pub mod measure;
+mod netem;
 pub mod ns;
 pub mod privilege;
 pub mod registry;
 pub mod scenario;
 pub mod topology;
 pub mod traffic;
+mod tun;
 pub mod units;
 mod wan;
 

@@ -218,9 +218,14 @@ impl Namespace {
     /// # Errors
     /// When one fails; those before it stay done.
     pub fn ip(&self, lines: &str) -> Result<(), NsError> {
-        let mut command = Self::command("ip");
+        self.batch("ip", lines)
+    }
+
+    /// Runs lines of `ip -batch` or `tc -batch`.
+    pub(crate) fn batch(&self, program: &str, lines: &str) -> Result<(), NsError> {
+        let mut command = Self::command(program);
         command.args(["-batch", "-"]);
-        self.finish(command, Some(lines), format!("ip -batch of:\n{lines}\n")).map(drop)
+        self.finish(command, Some(lines), format!("{program} -batch of:\n{lines}\n")).map(drop)
     }
 
     /// Loads an nftables script.

@@ -4,14 +4,14 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tappers::{Interface, Tun};
-
 use crate::emulator::{Direction, Filter, LinkId, LinkReport, Shape};
 use crate::error::LabError;
 use crate::lab::Lab;
+use crate::netem::{self, Netem};
 use crate::ns::Namespace;
 use crate::scenario::{ShapeChange, WanSpec};
 use crate::topology::WanNet;
+use crate::tun::{self, Tun};
 
 /// What a lab keeps per WAN.
 #[derive(Debug)]
@@ -20,9 +20,19 @@ pub(crate) struct WanState {
     /// Of its default routes.
     pub(crate) metric: u32,
     pub(crate) isp: Namespace,
-    /// None: a plain veth.
-    pub(crate) link: Option<LinkId>,
+    pub(crate) link: Link,
     pub(crate) net: Mutex<WanNet>,
+}
+
+/// What is between a router and its ISP.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// The lab's own emulator.
+    Emulated(LinkId),
+    /// The kernel's.
+    Netem(Box<Netem>),
+    /// Nothing.
+    Veth,
 }
 
 impl WanState {
@@ -74,7 +84,7 @@ impl Wan<'_> {
     /// # Errors
     /// On a plain veth.
     pub fn cut(&self) -> Result<(), LabError> {
-        Ok(self.lab.emulator().set_cut(self.link()?, true)?)
+        self.set_cut(true)
     }
 
     /// Mends the line.
@@ -82,15 +92,28 @@ impl Wan<'_> {
     /// # Errors
     /// On a plain veth.
     pub fn restore(&self) -> Result<(), LabError> {
-        Ok(self.lab.emulator().set_cut(self.link()?, false)?)
+        self.set_cut(false)
+    }
+
+    fn set_cut(&self, cut: bool) -> Result<(), LabError> {
+        match &self.state.link {
+            Link::Netem(netem) => netem.set_cut(cut),
+            _ => Ok(self.lab.emulator().set_cut(self.emulated()?, cut)?),
+        }
     }
 
     /// Sets one direction anew.
     ///
     /// # Errors
-    /// On a plain veth.
+    /// On a plain veth, or when netem can't do that.
     pub fn set(&self, direction: Direction, shape: Shape) -> Result<(), LabError> {
-        Ok(self.lab.emulator().set(self.link()?, direction, shape)?)
+        if let Link::Netem(link) = &self.state.link {
+            return match netem::beyond(&shape) {
+                Some(what) => Err(LabError::Link(format!("{}: {what}", self.name()))),
+                None => link.set(direction, shape),
+            };
+        }
+        Ok(self.lab.emulator().set(self.emulated()?, direction, shape)?)
     }
 
     /// Changes some of one direction.
@@ -98,7 +121,10 @@ impl Wan<'_> {
     /// # Errors
     /// On a plain veth.
     pub fn change(&self, direction: Direction, change: &ShapeChange) -> Result<(), LabError> {
-        let shape = self.lab.emulator().shape(self.link()?, direction)?;
+        let shape = match &self.state.link {
+            Link::Netem(netem) => netem.shape(direction),
+            _ => self.lab.emulator().shape(self.emulated()?, direction)?,
+        };
         self.set(direction, change.apply(shape))
     }
 
@@ -107,28 +133,32 @@ impl Wan<'_> {
     /// # Errors
     /// On a plain veth.
     pub fn set_filter(&self, filter: Filter) -> Result<(), LabError> {
-        Ok(self.lab.emulator().set_filter(self.link()?, filter)?)
+        Ok(self.lab.emulator().set_filter(self.emulated()?, filter)?)
     }
 
-    /// What went through so far. Of a plain veth, only packets' bytes, from the ISP's device.
+    /// What went through so far. Of a link that is not the emulator's, only packets' bytes, with
+    /// their Ethernet headers, from the devices at its ends.
     ///
     /// # Errors
     /// When the lab is going down.
     pub fn counters(&self) -> Result<LinkReport, LabError> {
-        if let Some(link) = self.state.link {
-            return Ok(self.lab.emulator().report(link)?);
-        }
-        let (up, down) = self.state.isp.device_bytes(crate::topology::LINE)?;
-        let count = |bytes| crate::emulator::Counters {
-            bytes_in: bytes,
-            bytes_out: bytes,
+        let cut = match &self.state.link {
+            Link::Emulated(link) => return Ok(self.lab.emulator().report(*link)?),
+            Link::Netem(netem) => netem.is_cut(),
+            Link::Veth => false,
+        };
+        let (up_out, down_in) = self.state.isp.device_bytes(crate::topology::LINE)?;
+        let (down_out, up_in) = self.router().device_bytes(self.name())?;
+        let count = |bytes_in, bytes_out| crate::emulator::Counters {
+            bytes_in,
+            bytes_out,
             ..Default::default()
         };
         Ok(LinkReport {
             name: self.name().into(),
-            cut: false,
-            down: count(down),
-            up: count(up),
+            cut,
+            down: count(down_in, down_out),
+            up: count(up_in, up_out),
             lateness: Default::default(),
         })
     }
@@ -190,7 +220,7 @@ impl Wan<'_> {
     /// # Errors
     /// On a plain veth.
     pub fn unplug(&self) -> Result<(), LabError> {
-        Ok(self.lab.emulator().unplug(self.link()?)?)
+        Ok(self.lab.emulator().unplug(self.emulated()?)?)
     }
 
     /// Plugs the device in again, with its addresses and routes as before.
@@ -198,7 +228,7 @@ impl Wan<'_> {
     /// # Errors
     /// On a plain veth, or when it is plugged in already.
     pub fn plug(&self) -> Result<(), LabError> {
-        let link = self.link()?;
+        let link = self.emulated()?;
         let tun = open_tun(self.router(), self.name())?;
         self.lab.emulator().replug(link, tun)?;
         let net = self.net();
@@ -213,14 +243,19 @@ impl Wan<'_> {
         self.lab.router(self.state.spec.router).ns()
     }
 
-    fn link(&self) -> Result<LinkId, LabError> {
-        self.state.link.ok_or_else(|| LabError::PlainVeth(self.name().into()))
+    fn emulated(&self) -> Result<LinkId, LabError> {
+        match self.state.link {
+            Link::Emulated(link) => Ok(link),
+            _ => {
+                Err(LabError::Link(format!("{} is not a link of the lab's emulator", self.name())))
+            }
+        }
     }
 }
 
 /// A new TUN device in a namespace; it goes when the handle does.
 pub(crate) fn open_tun(ns: &Namespace, name: &str) -> Result<Tun, LabError> {
-    let open = || Tun::new_named(Interface::new(name)?);
+    let open = || tun::open(name);
     let fail = |source| LabError::Tun { name: name.into(), source };
     let start = Instant::now();
     loop {

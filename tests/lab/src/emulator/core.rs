@@ -10,10 +10,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use tappers::Tun;
 
 use super::driver::{Direction, EmulatorError, LinkReport};
 use super::{Filter, Lateness, Pipe, Shape, Time};
+use crate::tun::Tun;
 
 /// Something to do on the thread between two packets.
 pub(super) type Job = Box<dyn FnOnce(&mut Core) + Send>;

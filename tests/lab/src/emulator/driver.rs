@@ -15,7 +15,6 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
-use tappers::Tun;
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
@@ -23,6 +22,7 @@ use thread_priority::{
 
 use super::core::{Core, Job, Link};
 use super::{Counters, Filter, LatenessReport, Shape};
+use crate::tun::Tun;
 
 /// The emulator's thread was gone, or could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ impl Emulator {
     ///
     /// # Errors
     /// When the thread is gone or the devices can't be watched.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         name: &str,
         shapes: (Shape, Shape),
@@ -122,7 +122,7 @@ impl Emulator {
     ///
     /// # Errors
     /// As [`Emulator::add`].
-    pub fn replug(&self, link: LinkId, router: Tun) -> Result<(), EmulatorError> {
+    pub(crate) fn replug(&self, link: LinkId, router: Tun) -> Result<(), EmulatorError> {
         self.call(move |core| core.attach(link.0, Direction::Up, router))?
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::emulator::{Filter, Shape};
+use crate::netem;
 use crate::units::{Rate, duration, optional_duration};
 
 pub use change::{ChangeError, ShapeChange};
@@ -94,6 +95,10 @@ pub struct WanSpec {
     /// or count apart from the device's own counters.
     #[serde(default)]
     pub veth: bool,
+    /// Shaped by the kernel's netem, where it has that, instead of the lab's emulator: rate, delay,
+    /// loss and queue only.
+    #[serde(default)]
+    pub netem: bool,
     /// From the Internet to the router.
     #[serde(default)]
     pub down: Shape,
@@ -226,6 +231,18 @@ impl Scenario {
             let plain = wan.down == Shape::default() && wan.up == Shape::default();
             if wan.veth && !(plain && wan.filter.is_idle() && !wan.cut) {
                 return wrong(format!("{} is a plain veth, which can't be shaped", wan.name));
+            }
+            if wan.netem {
+                let beyond = [&wan.down, &wan.up].into_iter().find_map(netem::beyond);
+                if let Some(beyond) = beyond {
+                    return wrong(format!("{}: {beyond}", wan.name));
+                }
+                if wan.veth || !wan.filter.is_idle() {
+                    return wrong(format!(
+                        "{}: a netem link is no plain veth and has no filter",
+                        wan.name
+                    ));
+                }
             }
             // What IPv6 needs.
             if !(1280..=65_535).contains(&wan.mtu) {

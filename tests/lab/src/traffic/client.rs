@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,8 +27,8 @@ pub struct Download {
     pub time: Option<Duration>,
     /// How long a silence is borne before it counts as a failure.
     pub patience: Duration,
-    /// Where the bytes so far can be seen meanwhile.
-    pub progress: Arc<AtomicU64>,
+    /// Where the bytes so far can be seen meanwhile. Not of 64 bits: MIPS has none such.
+    pub progress: Arc<AtomicUsize>,
 }
 
 impl Download {
@@ -103,7 +103,7 @@ async fn receive(
         }
         if !piece.is_empty() {
             recorder.arrived(piece.len());
-            job.progress.store(recorder.bytes(), Ordering::Relaxed);
+            job.progress.fetch_add(piece.len(), Ordering::Relaxed);
         }
         if recorder.bytes() >= job.bytes {
             return Ok(End::Complete);
@@ -238,15 +238,15 @@ pub async fn connections(
     patience: Duration,
 ) -> Connections {
     let start = Instant::now();
-    let next = AtomicU64::new(0);
+    let next = AtomicUsize::new(0);
     let worker = || async {
         let mut done = Vec::new();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= count as u64 {
+            if seed >= count {
                 return done;
             }
-            done.push(fetch(ns, from, bytes, seed, patience).await);
+            done.push(fetch(ns, from, bytes, seed as u64, patience).await);
         }
     };
     let results =

@@ -13,7 +13,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,28 +40,28 @@ pub const GREETING: &[u8] = b"SSH-2.0-wanbond_lab\r\n";
 /// What the origin has seen.
 #[derive(Debug, Default)]
 pub struct Stats {
-    accepted: AtomicU64,
-    closed: AtomicU64,
-    uploaded: AtomicU64,
+    accepted: AtomicUsize,
+    closed: AtomicUsize,
+    uploaded: AtomicUsize,
 }
 
 impl Stats {
     /// TCP connections accepted so far.
     #[must_use]
     pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+        self.accepted.load(Ordering::Relaxed) as u64
     }
 
     /// Bytes of uploads that came so far.
     #[must_use]
     pub fn uploaded(&self) -> u64 {
-        self.uploaded.load(Ordering::Relaxed)
+        self.uploaded.load(Ordering::Relaxed) as u64
     }
 
     /// TCP connections that are open.
     #[must_use]
     pub fn open(&self) -> u64 {
-        self.accepted().saturating_sub(self.closed.load(Ordering::Relaxed))
+        self.accepted().saturating_sub(self.closed.load(Ordering::Relaxed) as u64)
     }
 }
 
@@ -195,7 +195,7 @@ async fn sink(
             return recorder.finish(End::Wrong(at));
         }
         recorder.arrived(len);
-        stats.uploaded.fetch_add(len as u64, Ordering::Relaxed);
+        stats.uploaded.fetch_add(len, Ordering::Relaxed);
     }
 }
 
