@@ -10,7 +10,7 @@ mod config;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -67,22 +67,24 @@ impl Refusal {
     }
 }
 
-/// A number that never passes a bound.
+/// A number that never passes a bound: of things in memory, so the machine's own width is enough.
 #[derive(Debug, Default)]
-struct Gauge(AtomicU64);
+struct Gauge(AtomicUsize);
 
 impl Gauge {
     fn take(&self, amount: u64, most: u64) -> bool {
-        let add = |now: u64| now.checked_add(amount).filter(|&sum| sum <= most);
+        let Ok(amount) = usize::try_from(amount) else { return false };
+        let add = |now: usize| now.checked_add(amount).filter(|&sum| sum as u64 <= most);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
     fn give_back(&self, amount: u64) {
-        self.0.fetch_sub(amount, Ordering::Relaxed);
+        // It was taken, so it fits.
+        self.0.fetch_sub(usize::try_from(amount).unwrap_or_default(), Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) as u64
     }
 }
 
