@@ -36,14 +36,14 @@ main() {
     step "format" cargo fmt --all --check
     step "lints" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
     step "shell scripts" shellcheck -x tests/*.sh tests/*/*.sh .ci/run cross/*.sh vps-setup/install.sh vps-setup/tests/*
-    step "their format" shfmt -i 4 -ci -d vps-setup cross/release.sh tests/luci/run.sh
+    step "their format" shfmt -i 4 -ci -d vps-setup cross/release.sh cross/kernels.sh cross/kernels tests/luci/run.sh
     step "installer" bash vps-setup/tests/run.sh
     step "unit tests" cargo test --workspace --exclude wanbond-e2e \
         --exclude wanbond-openwrt --locked --no-fail-fast \
         -- --show-output
     if [ "$quick" = 0 ]; then
         step "daemons" cargo build --profile lab --locked -p wanbond -p wanbond-server -p wanbond-lab \
-            -p wanbond-luci-lab
+            -p wanbond-luci-lab -p wanbond-kernels
         step "end to end" cargo test --profile lab -p wanbond-e2e -p wanbond-openwrt \
             --locked --no-fail-fast \
             -- --show-output --test-threads "${E2E_THREADS:-1}"
