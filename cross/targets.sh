@@ -48,13 +48,10 @@ elf_machine() {
     esac
 }
 
-# most_bytes ARCH: the installed router binary may be this large.
+# most_bytes ARCH: the installed router binary may be this large. Flash of 16 MB is usual, on whatever
+# processor.
 most_bytes() {
-    case "$1" in
-        # Flash of 16 MB is usual there.
-        mips | mipsel) echo 2500000 ;;
-        *) echo 2500000 ;;
-    esac
+    echo 2500000
 }
 
 # openwrt_arches ARCH RELEASE: the package architectures that run it, as that release of OpenWrt

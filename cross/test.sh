@@ -12,7 +12,7 @@
 # --server  wanbond-server for this machine; default target/lab/wanbond-server
 #
 # The emulator knows no netfilter netlink and no MPTCP options, so lanes are plain TCP here and no LAN is
-# redirected: cross/vm.sh does that on kernels of their own. Needs root.
+# redirected: cross/kernels.sh does that on kernels of their own. Needs root.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use wanbond_e2e::{QUICK, running};
 
-/// Resident, bytes: routers with 128 MB have other things to do.
-const MOST_MEMORY: u64 = 8_000_000;
+/// Resident, bytes: routers with 128 MB have other things to do. The program's own pages are not counted,
+/// as what runs here is four times as large as a router's; that has its budget in `cross/targets.sh`.
+const MOST_MEMORY: u64 = 8_000_000 - 2_500_000;
 /// A second, by all threads, without traffic from the LAN.
 const MOST_WAKE_UPS: f64 = 5.0;
 /// Questions to the server, five seconds apart at rest, come out even.
@@ -27,8 +28,8 @@ async fn at_rest_it_is_small_and_sleeps() {
             break;
         }
     }
-    let memory = usage().rss;
-    println!("wake-ups a second: {rates:.1?}; {:.1} MB resident", memory as f64 / 1e6);
+    let memory = usage().rss_anonymous;
+    println!("wake-ups a second: {rates:.1?}; {:.1} MB of its own", memory as f64 / 1e6);
     assert!(memory < MOST_MEMORY, "{memory} bytes");
     assert!(rates.last().is_some_and(|rate| *rate < MOST_WAKE_UPS), "{rates:.1?}");
 }

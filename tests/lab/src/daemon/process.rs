@@ -177,6 +177,8 @@ pub struct Usage {
     pub rss: u64,
     /// The most it ever was.
     pub rss_peak: u64,
+    /// As much of it as is no file's content: without the program itself.
+    pub rss_anonymous: u64,
     /// Open descriptors.
     pub descriptors: usize,
     /// Processor time used, user and system.
@@ -207,6 +209,7 @@ impl Usage {
                 line?.trim().parse::<u64>().ok()
             })
             .sum();
-        Ok(Self { rss: kib("VmRSS:"), rss_peak: kib("VmHWM:"), descriptors, cpu, wake_ups })
+        let (rss, rss_peak, rss_anonymous) = (kib("VmRSS:"), kib("VmHWM:"), kib("RssAnon:"));
+        Ok(Self { rss, rss_peak, rss_anonymous, descriptors, cpu, wake_ups })
     }
 }
