@@ -144,7 +144,7 @@ impl Brain {
                         f.ways.iter().map(move |way| EndpointWanted {
                             address: way.source,
                             ifindex: f.ifindex,
-                            backup: w.duty == Duty::Standby,
+                            backup: w.duty == Duty::Standby || w.hindrance.is_aside(),
                             renew: w.renew_endpoints,
                         })
                     })

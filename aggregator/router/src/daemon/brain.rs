@@ -377,6 +377,7 @@ impl Brain {
         self.set_active(moved);
         self.repair_lanes();
         self.count_and_weigh();
+        self.look_for_hindrances();
         if self.apply_at.is_none() {
             // Round-trip times have moved on.
             self.publish();

@@ -11,6 +11,7 @@ mod brain;
 mod bypass;
 mod candidates;
 mod control;
+mod hindrances;
 mod jobs;
 mod kernel;
 mod lasting;

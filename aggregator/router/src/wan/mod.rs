@@ -11,6 +11,7 @@ pub(crate) mod carrier;
 pub(crate) mod counters;
 pub(crate) mod duty;
 pub(crate) mod facts;
+pub(crate) mod hindrance;
 pub(crate) mod history;
 pub(crate) mod quota;
 pub(crate) mod socket;
@@ -32,6 +33,7 @@ use carrier::WanCarrier;
 use counters::{DeviceBytes, Rate};
 use duty::Duty;
 use facts::Facts;
+use hindrance::Hindrance;
 use history::{Past, Step};
 use quota::Ledger;
 
@@ -76,6 +78,8 @@ pub(crate) struct Wan {
     pub(crate) look_at_lanes: Option<Time>,
     /// How often in a row lanes lacked it.
     pub(crate) repairs: u32,
+    /// Whether MPTCP is better off without it.
+    pub(crate) hindrance: Hindrance,
 }
 
 impl Wan {
@@ -101,6 +105,7 @@ impl Wan {
             renew_endpoints: false,
             look_at_lanes: None,
             repairs: 0,
+            hindrance: Hindrance::default(),
             path,
             config,
         }
@@ -277,6 +282,9 @@ impl Wan {
         match self.health.reason() {
             Reason::Answers if self.mptcp == MptcpState::Stripped => {
                 "something on the way removes MPTCP: connections over it are plain TCP".to_owned()
+            }
+            Reason::Answers if self.hindrance.is_settled() => {
+                "it is so far that TCP is faster without it; the tunnel uses it".to_owned()
             }
             Reason::Answers => String::new(),
             Reason::AnswersTcpOnly => {

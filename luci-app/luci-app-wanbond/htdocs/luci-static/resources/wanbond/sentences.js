@@ -29,6 +29,8 @@ const SENTENCES = [
 	key('WAN %s (%s) stands by again'),
 	key('WAN %s has carried %s %% of its %s this month'),
 	key('WAN %s has carried %s %% of its %s this month; it is used only in an emergency now'),
+	key('WAN %s is so far that TCP is faster without it'),
+	key('WAN %s is tried again for TCP'),
 	key('WAN %s is cut for a drill of %s s'),
 	key('WAN %s is back from its drill'),
 	key('switched off'),
@@ -50,6 +52,7 @@ const SENTENCES = [
 	key('waiting for the server\'s answer over it'),
 	key('something on the way removes MPTCP: connections over it are plain TCP'),
 	key('UDP is blocked on the way: the tunnel goes over a TCP connection here'),
+	key('it is so far that TCP is faster without it; the tunnel uses it'),
 
 	/* Servers. */
 	key('server %s: %s'),
