@@ -211,9 +211,9 @@ impl Brain {
         match found {
             Some(Ok(())) => "dnsmasq, and the names that connections give themselves".to_owned(),
             Some(Err(why)) => {
-                format!("the names that TCP connections give themselves (TLS, HTTP): {why}")
+                format!("the names that connections give themselves (TLS, QUIC, HTTP): {why}")
             }
-            None => "the names that TCP connections give themselves (TLS, HTTP)".to_owned(),
+            None => "the names that connections give themselves (TLS, QUIC, HTTP)".to_owned(),
         }
     }
 }

@@ -196,7 +196,9 @@ impl TunnelKeeper {
                 let reader = tokio::spawn(boxed(async move {
                     read_packets(&reading, |packets| {
                         if let Some(driver) = shared.tunnel() {
-                            driver.handle_packets(packets.iter());
+                            let admitted =
+                                packets.iter().filter(|packet| shared.sniffer.admits(packet));
+                            driver.handle_packets(admitted);
                         }
                     })
                     .await;

@@ -4,8 +4,16 @@
 //! A TCP connection that a rule sends over a WAN is connected to its target from here, over that WAN, and
 //! its bytes are passed on as they are. The target's address is put into the rules' sets, so that the
 //! connections that follow are the kernel's alone.
+//!
+//! A QUIC connection is seen when its first datagram is about to enter the tunnel. If a rule leads
+//! elsewhere, that one datagram is dropped, and the address noted: nothing has answered the client yet, so
+//! when it sends it again, the kernel decides anew, by then with the address. That costs the first
+//! connection to an address a second or two; nothing of it has gone the wrong way. Where the name is only
+//! in the second datagram, the server may have answered the first: such a connection stays in the tunnel,
+//! and the next one does not.
 
 pub(crate) mod name;
+pub(crate) mod quic;
 
 use std::collections::HashSet;
 use std::io;
@@ -14,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wanbond_relay::boxed;
 
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -23,6 +32,7 @@ use wanbond_linux::special::is_special;
 
 use super::Rule;
 use name::{Look, of_stream};
+use quic::Initials;
 
 /// A client that has something to say says it within this time.
 const WAIT: Duration = Duration::from_millis(150);
@@ -34,6 +44,7 @@ const SERVER_FIRST: &[u16] = &[21, 22, 25, 110, 143, 587];
 /// Addresses that are remembered to have been noted.
 const MOST_NOTED: usize = 4096;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// A rule and where it sends connections at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,11 +72,17 @@ pub(crate) struct Sniffer {
     /// All rules in their order; none where no rule has a domain.
     rules: watch::Sender<Arc<[Sniffed]>>,
     noted: Mutex<HashSet<(String, IpAddr)>>,
+    /// What QUIC connections have said so far.
+    initials: Mutex<Initials>,
 }
 
 impl Default for Sniffer {
     fn default() -> Self {
-        Self { rules: watch::Sender::new(Arc::new([])), noted: Mutex::default() }
+        Self {
+            rules: watch::Sender::new(Arc::new([])),
+            noted: Mutex::default(),
+            initials: Mutex::default(),
+        }
     }
 }
 
@@ -107,8 +124,30 @@ impl Sniffer {
         }
     }
 
-    /// Has the kernel know that the address is that of the name.
-    fn note(&self, rules: &[Sniffed], name: &str, address: IpAddr) {
+    /// Whether a packet that is to enter the tunnel may. One that begins a QUIC connection which has to
+    /// go another way may not.
+    pub(crate) fn admits(&self, packet: &[u8]) -> bool {
+        let Some((target, datagram)) = quic::may_begin(packet) else { return true };
+        let rules = Arc::clone(&self.rules.borrow());
+        if rules.is_empty() || is_special(target.ip()) {
+            return true;
+        }
+        let look = self.initials.lock().unwrap_or_else(PoisonError::into_inner).look(datagram);
+        let Look::Name(name) = look else { return true };
+        let news = self.note(&rules, &name, target.ip());
+        // Who sends it, the packet does not tell any more: the kernel will know when it comes again.
+        let fits = |sniffed: &&Sniffed| sniffed.fits_target(&name, target, UDP);
+        let leads_away = rules.iter().find(fits).is_some_and(|s| s.way_to(target) != Way::Usual);
+        if news && leads_away {
+            debug!(%name, %target, "a QUIC connection is to begin anew, another way");
+        }
+        // If the kernel does not send it elsewhere the second time, then for a reason.
+        !(news && leads_away)
+    }
+
+    /// Has the kernel know that the address is that of the name. `true` if that is news.
+    fn note(&self, rules: &[Sniffed], name: &str, address: IpAddr) -> bool {
+        let mut news = false;
         for sniffed in rules.iter().filter(|s| s.rule.domains.iter().any(|d| d.covers(name))) {
             let rule = sniffed.rule.name.clone();
             let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,6 +155,7 @@ impl Sniffer {
                 noted.clear();
             }
             if noted.insert((rule.clone(), address)) {
+                news = true;
                 tokio::spawn(boxed(async move {
                     if let Err(error) = note_address(&rule, address).await {
                         debug!(%error, rule, "an address could not be noted");
@@ -123,35 +163,39 @@ impl Sniffer {
                 }));
             }
         }
+        news
     }
 }
 
 impl Sniffed {
     fn fits(&self, name: &str, host: &Neighbour, from: IpAddr, target: SocketAddr) -> bool {
         let rule = &self.rule;
+        self.fits_target(name, target, TCP)
+            && (rule.sources.is_empty() || rule.sources.iter().any(|net| net.contains(from)))
+            && (rule.macs.is_empty()
+                || host
+                    .mac
+                    .as_ref()
+                    .is_some_and(|mac| rule.macs.iter().any(|own| own.to_string() == *mac)))
+            && (rule.lan.is_empty()
+                || host.device.as_ref().is_some_and(|device| self.devices.contains(device)))
+    }
+
+    /// Whether all fits that it says of where connections go.
+    fn fits_target(&self, name: &str, target: SocketAddr, protocol: u8) -> bool {
+        let rule = &self.rule;
         let any = |empty: bool, fits: bool| empty || fits;
         let protocols = rule.protocol_numbers();
         let port = target.port();
         any(rule.domains.is_empty(), rule.domains.iter().any(|domain| domain.covers(name)))
-            && any(rule.sources.is_empty(), rule.sources.iter().any(|net| net.contains(from)))
             && any(
                 rule.destinations.is_empty(),
                 rule.destinations.iter().any(|net| net.contains(target.ip())),
             )
-            && any(protocols.is_empty(), protocols.contains(&TCP))
+            && any(protocols.is_empty(), protocols.contains(&protocol))
             && any(
                 rule.ports.is_empty(),
                 rule.ports.iter().any(|ports| (ports.first..=ports.last).contains(&port)),
-            )
-            && any(
-                rule.macs.is_empty(),
-                host.mac
-                    .as_ref()
-                    .is_some_and(|mac| rule.macs.iter().any(|own| own.to_string() == *mac)),
-            )
-            && any(
-                rule.lan.is_empty(),
-                host.device.as_ref().is_some_and(|device| self.devices.contains(device)),
             )
     }
 
@@ -239,7 +283,11 @@ pub(crate) async fn carry(
         Err(error) => return Err((client, error)),
     };
     match tokio::io::copy_bidirectional(&mut client, &mut far).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            // What was not sent yet is still to be sent.
+            let _ = SockRef::from(&client).set_linger(None);
+            Ok(())
+        }
         // What ended with a reset ends with one.
         Err(error) => Err((client, error)),
     }
