@@ -24,8 +24,12 @@ const LEAST_DATAGRAM: u32 = 1232;
 /// Share of the time in which a window, not a line, held sending up.
 const WINDOW_SHARE: u8 = 30;
 
+/// A single connection is slow where it would need more of a window than this share of what there is,
+/// percent.
+const MUCH_OF_WINDOW: u64 = 80;
+
 /// What is beside the status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// How busy the router's processor was of late, percent; none if not known.
     pub cpu_percent: Option<u8>,
@@ -34,6 +38,23 @@ pub struct Surroundings {
     /// The share of the time with something to send in which lanes waited for the server's receive
     /// window, percent; none while nothing was sent.
     pub window_limited_percent: Option<u8>,
+    /// How busy the server says that its processor is, percent; none while it has enough to spare.
+    pub server_cpu_percent: Option<u8>,
+    /// The largest window of a TCP connection that the router receives by, bytes; none if not known.
+    pub receive_window: Option<u64>,
+    /// WANs over which somebody else answers in the server's place.
+    pub portals: Vec<Portal>,
+    /// Whether the name server that the router's programs ask answers; none if that was not tried.
+    pub names_answered: Option<bool>,
+}
+
+/// A captive portal: a network that wants a login before it lets anything through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Portal {
+    /// The WAN.
+    pub wan: String,
+    /// Where to log in; empty where that is not told.
+    pub login: String,
 }
 
 /// The findings, the gravest first.
@@ -98,9 +119,10 @@ pub fn diagnose(status: &Status, beside: &Surroundings) -> Diagnosis {
     server(&mut report, status);
     let best = status.wans.iter().filter_map(|wan| wan.rtt_min_ms).min_by(f64::total_cmp);
     for wan in &status.wans {
-        diagnose_wan(&mut report, wan, best);
+        let portal = beside.portals.iter().find(|portal| portal.wan == wan.name);
+        diagnose_wan(&mut report, wan, best, portal, port(status));
     }
-    together(&mut report, status);
+    together(&mut report, status, beside);
     router(&mut report, status, beside);
     // Stable, so that each kind stays in order.
     report.0.sort_by_key(|finding| finding.level != Level::Warning);
@@ -154,7 +176,19 @@ fn server(report: &mut Report, status: &Status) {
     );
 }
 
-fn diagnose_wan(report: &mut Report, wan: &WanStatus, best_rtt_ms: Option<f64>) {
+/// The server's port, as its endpoint ends with it.
+fn port(status: &Status) -> &str {
+    let server = status.server.as_ref();
+    server.and_then(|server| server.endpoint.rsplit_once(':')).map_or("65101", |(_, port)| port)
+}
+
+fn diagnose_wan(
+    report: &mut Report,
+    wan: &WanStatus,
+    best_rtt_ms: Option<f64>,
+    portal: Option<&Portal>,
+    port: &str,
+) {
     let name = wan.name.as_str();
     match wan.state {
         WanState::Off | WanState::Paused => {
@@ -171,7 +205,21 @@ fn diagnose_wan(report: &mut Report, wan: &WanStatus, best_rtt_ms: Option<f64>) 
             return;
         }
         WanState::Down | WanState::Probing => {
-            report.warn(name, wan.why.as_str(), "it has an address, so the fault lies further on: the line or the provider is down, a captive portal wants a login (open a page over this WAN alone), or a firewall stops port 65101");
+            if let Some(portal) = portal {
+                let place = match portal.login.as_str() {
+                    "" => "open any page over this WAN alone".to_owned(),
+                    login => format!("open {login} over this WAN alone"),
+                };
+                report.warn(
+                    name,
+                    "a captive portal is in the way: the network answers in the server's place",
+                    format!(
+                        "{place} and log in; wanbond uses the WAN once it lets traffic through"
+                    ),
+                );
+                return;
+            }
+            report.warn(name, wan.why.as_str(), format!("it has an address, so the fault lies further on: the line or the provider is down, or a firewall stops port {port}"));
             return;
         }
         WanState::Up | WanState::Degraded | WanState::Unknown => {}
@@ -182,12 +230,12 @@ fn diagnose_wan(report: &mut Report, wan: &WanStatus, best_rtt_ms: Option<f64>) 
     if wan.udp_blocked {
         report.warn(
             name,
-            "UDP to the server is blocked on its way: TCP works, the tunnel leaves it out",
+            format!("UDP to the server's port {port} is blocked on its way: the tunnel goes over TCP here, where a lost packet holds up those behind it"),
             "ask the provider, or move the server to another port, such as 443",
         );
     }
     if wan.mptcp == MptcpState::Stripped {
-        report.note(name, "something on its way removes MPTCP from connections to the server's port", "nothing has to be done: TCP goes through the tunnel instead; another port of the server may pass");
+        report.note(name, format!("something on its way removes MPTCP from connections to port {port}"), "nothing has to be done: TCP goes through the tunnel instead; another port of the server may pass");
     }
     if let Some(loss) = wan.loss_percent.filter(|loss| *loss >= SOME_LOSS) {
         let what = format!("{loss:.1} % of its packets are lost");
@@ -243,7 +291,7 @@ fn diagnose_wan(report: &mut Report, wan: &WanStatus, best_rtt_ms: Option<f64>) 
 }
 
 /// What no WAN has to answer for alone.
-fn together(report: &mut Report, status: &Status) {
+fn together(report: &mut Report, status: &Status, beside: &Surroundings) {
     let up: Vec<&WanStatus> = status.wans.iter().filter(|wan| wan.state == WanState::Up).collect();
     if status.wans.is_empty() {
         report.warn("router", "no WAN is configured", "add a wan section for each link");
@@ -264,6 +312,20 @@ fn together(report: &mut Report, status: &Status) {
         );
     }
     let capacity: u64 = up.iter().map(|wan| wan.rx_peak_bps).sum();
+    let longest = up.iter().filter_map(|wan| wan.rtt_min_ms).fold(0.0, f64::max);
+    if let Some(window) = beside.receive_window {
+        let needed = (capacity as f64 / 8.0 * longest / 1000.0) as u64;
+        if needed > window / 100 * MUCH_OF_WINDOW {
+            report.note(
+                "router",
+                format!(
+                    "a single download is held up by the router's receive window of {}",
+                    Bytes(window)
+                ),
+                "raise the last figure of net.ipv4.tcp_rmem on the router, if it has the memory",
+            );
+        }
+    }
     if capacity > 0 && up.len() > 1 {
         report.note(
             "router",
@@ -282,6 +344,20 @@ fn router(report: &mut Report, status: &Status, beside: &Surroundings) {
             "router",
             format!("its processor is {busy} % busy: it holds traffic up"),
             "see what runs ('top'); a faster router, or one with AES instructions, bonds more",
+        );
+    }
+    if let Some(busy) = beside.server_cpu_percent.filter(|busy| *busy >= FULL_CPU) {
+        report.warn(
+            "server",
+            format!("its processor is {busy} % busy: it holds traffic up"),
+            "see what runs there ('top'); a VPS with more or faster processors serves more",
+        );
+    }
+    if beside.names_answered == Some(false) {
+        report.warn(
+            "router",
+            "names can't be looked up: the name server that the router asks does not answer",
+            "look at /etc/resolv.conf and whether dnsmasq runs; 'option dns' says whether questions go through the bond",
         );
     }
     if !beside.clock_is_set {
@@ -314,8 +390,15 @@ mod tests {
     use super::*;
     use crate::status::{MptcpSupport, PathStatus, QuotaStatus, ServerLink};
 
-    const FINE: Surroundings =
-        Surroundings { cpu_percent: Some(20), clock_is_set: true, window_limited_percent: None };
+    const FINE: Surroundings = Surroundings {
+        cpu_percent: Some(20),
+        clock_is_set: true,
+        window_limited_percent: None,
+        server_cpu_percent: None,
+        receive_window: Some(3 << 20),
+        portals: Vec::new(),
+        names_answered: Some(true),
+    };
 
     fn wan(name: &str) -> WanStatus {
         WanStatus {
@@ -388,7 +471,7 @@ mod tests {
                 "lte: silent (it has an address",
             ),
             (|s| s.wans[1].flaps = 2, "lte: it has gone away 3 times"),
-            (|s| s.wans[0].udp_blocked = true, "fibre: UDP to the server is blocked"),
+            (|s| s.wans[0].udp_blocked = true, "fibre: UDP to the server's port 65101 is blocked"),
             (|s| s.wans[0].loss_percent = Some(7.0), "fibre: 7.0 % of its packets are lost"),
             (|s| s.wans[0].rtt_ms = Some(400.0), "fibre: packets wait 382 ms in its queue"),
             (
@@ -413,6 +496,42 @@ mod tests {
         }
         let full = Surroundings { cpu_percent: Some(99), ..FINE };
         assert!(warnings(&healthy(), &full)[0].contains("99 % busy"));
+        let full = Surroundings { server_cpu_percent: Some(97), ..FINE };
+        assert!(warnings(&healthy(), &full)[0].starts_with("server: its processor is 97 % busy"));
+        let mute = Surroundings { names_answered: Some(false), ..FINE };
+        assert!(warnings(&healthy(), &mute)[0].starts_with("router: names can't be looked up"));
+    }
+
+    #[test]
+    fn a_portal_is_named_with_its_login_page() {
+        let mut status = healthy();
+        status.wans[1].state = WanState::Down;
+        status.wans[1].why = "silent".into();
+        let portal = |login: &str| Surroundings {
+            portals: vec![Portal { wan: "lte".into(), login: login.into() }],
+            ..FINE
+        };
+        let found = warnings(&status, &portal("http://login.hotel/"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("lte: a captive portal is in the way"), "{found:?}");
+        assert!(found[0].contains("(open http://login.hotel/ over this WAN alone"), "{found:?}");
+        assert!(warnings(&status, &portal(""))[0].contains("(open any page over"));
+        // One that has let the server through since is none.
+        assert_eq!(warnings(&healthy(), &portal("")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_small_window_is_told_of_where_it_is_felt() {
+        let mut status = healthy();
+        status.wans[0].rx_peak_bps = 400_000_000;
+        status.wans[1].rtt_min_ms = Some(60.0);
+        let of = |window| {
+            let beside = Surroundings { receive_window: Some(window), ..FINE };
+            let findings = diagnose(&status, &beside).findings;
+            findings.iter().any(|finding| finding.what.contains("receive window"))
+        };
+        // 400 Mbit/s over 60 ms: 3 MB.
+        assert!(of(2_000_000) && of(3_500_000) && !of(4_000_000));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`tunnel`] | addresses, routes and rules around the tunnel's device, at both ends |
 //! | [`owned`] | which of all that is ours, and how to take it out again |
 //! | [`special`] | addresses that are not of the public Internet |
+//! | [`processor`] | how busy the machine is |
 //! | [`control_socket`] | how the command line reaches the running daemon |
 //!
 //! # Who owns what in the kernel
@@ -73,6 +74,7 @@ mod netlink;
 pub mod netstate;
 pub mod owned;
 pub mod prefix;
+pub mod processor;
 pub mod routing;
 pub mod socket;
 pub mod special;

@@ -269,12 +269,19 @@ pub enum Message {
     /// The router's port forwards, where it has others. Nobody acknowledges it: the next ping asks
     /// again.
     Forwards(Forwards),
+    /// How busy the server's processor is, percent. It says so beside its answers to pings while that
+    /// is [much](Message::BUSY).
+    Load(u8),
 }
 
 impl Message {
+    /// A server whose processor is busier than this, in percent, says so.
+    pub const BUSY: u8 = 75;
+
     const PING: u8 = 1;
     const PONG: u8 = 2;
     const FORWARDS: u8 = 3;
+    const LOAD: u8 = 4;
 
     /// Appends the message's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -306,6 +313,7 @@ impl Message {
                 out.push(Self::FORWARDS);
                 forwards.encode(out);
             }
+            Self::Load(percent) => out.extend_from_slice(&[Self::LOAD, *percent]),
         }
     }
 
@@ -315,6 +323,9 @@ impl Message {
         let (&kind, rest) = bytes.split_first()?;
         if kind == Self::FORWARDS {
             return Forwards::decode(rest).ok().map(Self::Forwards);
+        }
+        if kind == Self::LOAD {
+            return rest.first().map(|percent| Self::Load((*percent).min(100)));
         }
         let (number, rest) = rest.split_first_chunk::<4>()?;
         let number = u32::from_be_bytes(*number);

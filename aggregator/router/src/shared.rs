@@ -168,6 +168,8 @@ pub(crate) struct Shared {
     pub(crate) names_answered: watch::Sender<bool>,
     /// Rules for connections that tell where they go.
     pub(crate) sniffer: Sniffer,
+    /// How busy the server said that its processor is, percent, and when.
+    pub(crate) server_load: Mutex<Option<(u8, Time)>>,
     tunnel: RwLock<Option<Arc<TunnelDriver>>>,
     standing: watch::Sender<ServerStanding>,
     events: Mutex<EventLog>,
@@ -216,6 +218,7 @@ impl Shared {
             lasting: parts.lasting,
             names_answered: watch::Sender::new(false),
             sniffer: Sniffer::default(),
+            server_load: Mutex::default(),
             tunnel: RwLock::default(),
             standing: watch::Sender::new(ServerStanding {
                 state: ServerState::Connecting,

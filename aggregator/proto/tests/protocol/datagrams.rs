@@ -52,7 +52,8 @@ proptest! {
     #[test]
     fn messages_round_trip(number: u32, ip in prop_oneof![Just(None), any::<[u8; 4]>().prop_map(Some)], port: u16) {
         let observed = ip.filter(|ip| *ip != [0; 4]).map(|ip| (ip, port).into());
-        for message in [Message::Ping(number, number ^ 7), Message::Pong(number, observed)] {
+        let load = Message::Load((number % 101) as u8);
+        for message in [Message::Ping(number, number ^ 7), Message::Pong(number, observed), load] {
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
             prop_assert_eq!(Message::decode(&bytes), Some(message));

@@ -145,6 +145,14 @@ fn taken_in(shared: &Shared) -> Option<u64> {
     shared.tunnel().map(|tunnel| tunnel.figures().packets_in)
 }
 
+/// Whether a name server answers a question that every one of them has an answer to, and does not say
+/// that it can't. It is asked as other programs of the router would ask it.
+pub(crate) async fn works(server: IpAddr) -> bool {
+    const CODE: u8 = 0x0f;
+    let answer = exchange(server, None, "", NS, false).await;
+    answer.is_ok_and(|answer| answer.get(3).is_some_and(|flags| flags & CODE == 0))
+}
+
 /// Asks a name server.
 async fn ask(
     server: IpAddr,
@@ -152,6 +160,19 @@ async fn ask(
     host: &str,
     kind: u16,
 ) -> io::Result<Vec<IpAddr>> {
+    let answer = exchange(server, source, host, kind, true).await?;
+    let id = u16::from_be_bytes([answer[0], answer[1]]);
+    Ok(addresses(&answer, id).unwrap_or_default())
+}
+
+/// A question, and its answer. `own`: it is the daemon's, and not led into the tunnel.
+async fn exchange(
+    server: IpAddr,
+    source: Option<IpAddr>,
+    host: &str,
+    kind: u16,
+    own: bool,
+) -> io::Result<Vec<u8>> {
     let any = match server {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -159,8 +180,9 @@ async fn ask(
     let socket =
         Socket::new(Domain::for_address((any, 0).into()), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    // Ours, and not for the LAN: it is not led into the tunnel.
-    socket.set_mark(OWN)?;
+    if own {
+        socket.set_mark(OWN)?;
+    }
     socket.bind(&SocketAddr::from((source.unwrap_or(any), 0)).into())?;
     socket.connect(&SocketAddr::from((server, PORT)).into())?;
     let socket = UdpSocket::from_std(socket.into())?;
@@ -171,8 +193,8 @@ async fn ask(
     let answer = async {
         loop {
             let length = socket.recv(&mut message).await?;
-            if let Some(found) = addresses(&message[..length], id) {
-                return Ok(found);
+            if addresses(&message[..length], id).is_some() {
+                return Ok(message[..length].to_vec());
             }
             debug!(%server, "something that is no answer");
         }

@@ -51,14 +51,21 @@ pub fn all() -> Vec<IpAddr> {
     found.into_iter().collect()
 }
 
+/// The first one that the machine's own programs ask: on most routers one of its own.
+#[must_use]
+pub fn first() -> Option<IpAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines().find_map(server)
+}
+
 fn parse(text: &str) -> Vec<IpAddr> {
-    let server = |line: &str| {
-        let address = line.trim().strip_prefix("nameserver")?.trim();
-        // A link-local address comes with its device.
-        let address: IpAddr = address.split('%').next()?.parse().ok()?;
-        (!address.is_loopback()).then_some(address)
-    };
-    text.lines().filter_map(server).collect()
+    text.lines().filter_map(server).filter(|address| !address.is_loopback()).collect()
+}
+
+fn server(line: &str) -> Option<IpAddr> {
+    let address = line.trim().strip_prefix("nameserver")?.trim();
+    // A link-local address comes with its device.
+    address.split('%').next()?.parse().ok()
 }
 
 fn answers_everybody(ip: &IpAddr) -> bool {

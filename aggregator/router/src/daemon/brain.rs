@@ -14,6 +14,7 @@ use wanbond_control::{Event, EventKind};
 use wanbond_linux::firewall::TableWatch;
 use wanbond_linux::netstate::{NetState, Netlink};
 use wanbond_linux::owned::{Journal, Owner};
+use wanbond_linux::processor::Processor;
 use wanbond_proto::Time;
 use wanbond_proto::datagram::{MAX_PATHS, PathId};
 use wanbond_proto::tunnel::Liveness;
@@ -22,7 +23,6 @@ use wanbond_proto::wan::{Reason, State};
 use super::bypass::BypassKeeper;
 use super::control::Asked;
 use super::kernel::Kernel;
-use super::processor::Processor;
 use super::surroundings::Surroundings;
 use super::tunnel::TunnelKeeper;
 use super::usage::Usage;
@@ -40,7 +40,7 @@ const AFTER_CARRIER_LOST: Duration = Duration::from_secs(1);
 /// A WAN that strips MPTCP is tried again after this long.
 const STRIPPED_TRY_EVERY: Duration = Duration::from_secs(60);
 /// A WAN that costs money and is not needed is tried by TCP this seldom.
-const SPARED_TRY_EVERY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const SPARED_TRY_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Rates are measured this often while flows are active.
 const TICK: Duration = Duration::from_secs(1);
 /// And this often while little happens, for the history.

@@ -17,7 +17,7 @@ use wanbond_control::words::{ErrorCode, Role};
 use wanbond_linux::control_socket::peer_is_trusted;
 
 use super::brain::Brain;
-use super::usage;
+use super::{look, usage};
 
 /// Of a WAN's past, unless told otherwise.
 const HISTORY_SECONDS: u32 = 600;
@@ -155,8 +155,15 @@ impl Brain {
                 })
             }
             Request::Diagnose => {
-                let beside = self.surroundings_now();
-                Response::Diagnosis(diagnose(&self.status(), &beside))
+                let (status, mut beside) = (self.status(), self.surroundings_now());
+                let look = self.look_around();
+                // Asking around takes seconds where nothing answers.
+                tokio::spawn(boxed(async move {
+                    (beside.portals, beside.names_answered) = look.await;
+                    let diagnosis = diagnose(&status, &beside);
+                    let _ = asked.answer.send(Response::Diagnosis(diagnosis));
+                }));
+                return;
             }
             Request::History { name, seconds } => match self.place(&name) {
                 Ok(place) => {
@@ -183,6 +190,10 @@ impl Brain {
             cpu_percent: self.processor.busy_percent(),
             clock_is_set: usage::clock_is_set(),
             window_limited_percent: self.shared.lanes.window_limited_percent(),
+            server_cpu_percent: self.server_load(),
+            receive_window: look::receive_window(),
+            portals: Vec::new(),
+            names_answered: None,
         }
     }
 

@@ -15,7 +15,7 @@ mod hindrances;
 mod jobs;
 mod kernel;
 mod lasting;
-mod processor;
+mod look;
 mod status;
 mod surroundings;
 pub mod tun_kernel;
@@ -49,6 +49,8 @@ use crate::shared::{Shared, SharedParts};
 use crate::ubus::Ubus;
 use crate::{flow, lanes, link};
 use brain::Brain;
+#[cfg(test)]
+pub(crate) use brain::SPARED_TRY_EVERY;
 pub(crate) use brain::TCP_TRY_AFTER;
 pub(crate) use candidates::Candidate;
 pub(crate) use control::{Asked, ask};

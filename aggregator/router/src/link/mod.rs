@@ -17,6 +17,8 @@ pub(crate) use endpoint::ServerAddresses;
 pub(crate) use endpoint::resolve;
 pub(crate) use handshake::{LinkHint, random};
 pub(crate) use probe::{Answer, Prober, taken};
+#[cfg(test)]
+pub(crate) use servers::{ASK_COSTLY_EVERY, ASK_EVERY};
 pub(crate) use servers::{Known, Servers, keep};
 
 /// The router's end of a session, shared by everything that uses it.

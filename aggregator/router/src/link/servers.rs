@@ -32,9 +32,9 @@ use crate::shared::{Shared, read};
 
 /// Between two questions to a server that stands by: with some 450 bytes, 20 MB a month over a WAN that
 /// costs nothing.
-const ASK_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const ASK_EVERY: Duration = Duration::from_secs(60);
 /// And while only WANs that cost are up: 3 MB.
-const ASK_COSTLY_EVERY: Duration = Duration::from_secs(400);
+pub(crate) const ASK_COSTLY_EVERY: Duration = Duration::from_secs(400);
 /// How long the one in use has to be gone, beyond the half second after which that is known.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// At the start the first one is given this long to answer.

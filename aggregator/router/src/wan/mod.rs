@@ -15,6 +15,8 @@ pub(crate) mod hindrance;
 pub(crate) mod history;
 pub(crate) mod quota;
 pub(crate) mod socket;
+#[cfg(test)]
+mod standby_tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use wanbond_relay::boxed;
 
 use tokio::task::AbortHandle;
@@ -118,6 +118,10 @@ fn handle(shared: &Shared, path: PathId, from: SocketAddr, datagram: &mut [u8]) 
                 *known = forwards;
                 news
             });
+        }
+        Some(Message::Load(percent)) => {
+            let mut load = shared.server_load.lock().unwrap_or_else(PoisonError::into_inner);
+            *load = Some((percent, shared.clock.now()));
         }
         Some(Message::Ping(..)) | None => {}
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::trace;
@@ -134,6 +135,10 @@ impl Answers {
                 self.answer(&mut keys, way, path, &Message::Forwards(forwards));
             }
             self.answer(&mut keys, way, path, &Message::Pong(number, Some(from)));
+            let load = shared.load.load(Ordering::Relaxed);
+            if load >= Message::BUSY {
+                self.answer(&mut keys, way, path, &Message::Load(load));
+            }
         }
         drop(keys);
         shared.sessions.confirm(&session, from);

@@ -28,6 +28,7 @@ mod tunnels;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
+use wanbond_linux::processor::Processor;
 use wanbond_linux::socket::{
     ListenOptions, StreamOptions, choose_congestion, listen, mptcp_supported, raise_nofile_limit,
     tune,
@@ -104,6 +106,8 @@ pub(crate) struct Shared {
     clock: Clock,
     listen: Vec<String>,
     stream_options: StreamOptions,
+    /// How busy this machine's processor was of late, percent.
+    load: AtomicU8,
 }
 
 impl Shared {
@@ -211,6 +215,7 @@ async fn serve(mut context: ServeContext, kernel: &kernel::Settings) -> anyhow::
         clock,
         listen: said,
         stream_options,
+        load: AtomicU8::new(0),
     });
 
     let mut background = JoinSet::new();
@@ -345,11 +350,14 @@ async fn accept(
 /// Drops what has run out, and what belongs to removed routers.
 async fn follow(shared: Arc<Shared>) {
     let routers = Arc::clone(&shared.routers);
+    let mut processor = Processor::default();
     let meter = async {
         loop {
             for _ in 0..METERS_PER_SAVE {
                 sleep(METER).await;
                 shared.meter();
+                processor.look();
+                shared.load.store(processor.busy_percent().unwrap_or(0), Ordering::Relaxed);
             }
             shared.save_usage();
         }

@@ -9,20 +9,21 @@ struct Ticks {
 
 /// Compares two looks.
 #[derive(Debug, Default)]
-pub(super) struct Processor {
+pub struct Processor {
     before: Option<Ticks>,
     last: Option<Ticks>,
 }
 
 impl Processor {
     /// Takes a look.
-    pub(super) fn look(&mut self) {
+    pub fn look(&mut self) {
         let now = std::fs::read_to_string("/proc/stat").ok().and_then(|text| parse(&text));
         self.before = std::mem::replace(&mut self.last, now);
     }
 
     /// How busy it was between the last two looks, or since the last one if that is a while ago.
-    pub(super) fn busy_percent(&mut self) -> Option<u8> {
+    #[must_use]
+    pub fn busy_percent(&mut self) -> Option<u8> {
         if self.before.is_none() {
             self.look();
         }
