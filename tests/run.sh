@@ -49,6 +49,7 @@ main() {
             -- --show-output --test-threads "${E2E_THREADS:-1}"
         step "LuCI in a browser" bash tests/luci/run.sh
         step "routers' processors" other_processors
+        step "another kernel" another_kernel
         step "benchmark, smoke run" bash tests/bench/processor.sh --smoke --no-install --no-build
     fi
     finish
@@ -61,6 +62,16 @@ other_processors() {
     bash cross/build.sh --tests --out "$out" aarch64 mipsel &&
         bash cross/test.sh --bin "$out" aarch64 mipsel &&
         bash cross/package.sh --bin "$out" --out "$out/packages"
+}
+
+# A silent cut and more on Linux 6.12, in a virtual machine on a virtual clock. `cross/kernels.sh` by itself
+# has more kernels and processors, for nights.
+another_kernel() {
+    if [ "$(uname -m)" = x86_64 ]; then
+        bash cross/kernels.sh --short --lab
+    else
+        echo "SKIPPED: cross/kernels.sh --lab needs an x86_64"
+    fi
 }
 
 # step NAME COMMAND...: runs it, shows its output, goes on after a failure.

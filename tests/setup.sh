@@ -6,7 +6,8 @@ BUILD_PACKAGES=(build-essential ca-certificates iproute2 nftables)
 # shellcheck disable=SC2034 # used by run.sh
 TEST_PACKAGES=("${BUILD_PACKAGES[@]}" tcpdump shellcheck iputils-ping ethtool procps dnsmasq-base
     shfmt bats debootstrap systemd-container iperf3 jq util-linux chromium fonts-liberation
-    etcd-server etcd-client openssl python3-venv qemu-user-static busybox)
+    etcd-server etcd-client openssl python3-venv qemu-user-static busybox
+    qemu-system-x86 kmod cpio xz-utils debian-archive-keyring binutils)
 # Node may be there from elsewhere, and its npm with it.
 command -v npm >/dev/null || TEST_PACKAGES+=(nodejs npm)
 
