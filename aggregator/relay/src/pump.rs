@@ -81,6 +81,8 @@ impl<'a> Pump<'a> {
         keys: &'a mut FlowKeys,
         traffic: &'a Traffic,
     ) -> Self {
+        // If this process is killed in the middle, its peer must not take that for an orderly end.
+        let _ = SockRef::from(&plain).set_linger(Some(Duration::ZERO));
         Self {
             side,
             lane,
@@ -296,10 +298,12 @@ impl<'a> Pump<'a> {
 impl Drop for Pump<'_> {
     /// A flow that did not end in order, for whatever reason, must not look as if it had.
     fn drop(&mut self) {
-        if (self.sending || self.receiving)
-            && let Some(plain) = self.plain.take()
-        {
+        let Some(plain) = self.plain.take() else { return };
+        if self.sending || self.receiving {
             abort(plain);
+        } else {
+            // What it has not sent yet is still to be sent.
+            let _ = SockRef::from(&plain).set_linger(None);
         }
     }
 }

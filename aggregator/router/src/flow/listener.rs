@@ -44,7 +44,9 @@ fn start(shared: &Arc<Shared>, client: TcpStream) {
         return;
     }
     let socket = socket2::SockRef::from(&client);
-    // Neither is needed to work.
+    // None of it is needed to work. As long as it is not ended in order, it ends with a reset, even if
+    // the daemon is killed.
+    let _ = socket.set_linger(Some(Duration::ZERO));
     let _ = socket.set_tcp_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
