@@ -53,7 +53,7 @@ fn a_metered_wan_that_stands_by_costs_less_than_five_megabytes_a_month() {
     while now.since(Time::ZERO) < MONTH {
         if let Some(number) = health.handle_timeout(now) {
             pings += 1;
-            now = now + Duration::from_millis(60);
+            now += Duration::from_millis(60);
             health.handle_pong(now, number);
         }
         if !spared && health.state() == State::Up {
