@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use wanbond_control::{Role, Status, WanState};
+use wanbond_control::{Status, WanState};
 use wanbond_e2e::{PATIENCE, QUICK, http, lab};
 use wanbond_lab::Lab;
 use wanbond_lab::traffic::{Download, download};
@@ -76,7 +76,7 @@ async fn networks_are_found_by_name_and_the_object_serves() {
     caller.call("wanbond", "wan", &json!({"name": "mobile", "role": "off"})).unwrap();
     let event = listener.heard(|name, _| name == "wan_role");
     assert_eq!(event["wan"], "mobile");
-    wait(&lab, "mobile off", |status| status.wans[1].role == Role::Off);
+    wait(&lab, "mobile paused", |status| status.wans[1].state == WanState::Paused);
     let events = caller.call("wanbond", "events", &json!({"since": 0})).unwrap();
     assert!(events["events"].as_array().unwrap().iter().any(|e| e["kind"] == "wan_role"));
     caller.call("wanbond", "wan", &json!({"name": "mobile", "action": "up"})).unwrap();
