@@ -265,7 +265,6 @@ impl LaneStream {
                     self.tx.consume(n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.window.blocked();
                     let now = Instant::now();
                     if self.window.is_due(now) {
                         self.stream.bound(&mut self.window, now);

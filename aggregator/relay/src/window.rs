@@ -57,8 +57,6 @@ pub(crate) struct SendWindow {
     last: Option<Instant>,
     /// Until the next look.
     interval: Duration,
-    /// The lane had more to send than it could since then.
-    blocked: bool,
     /// What the subflows can have in flight.
     windows: Extreme<usize>,
     /// The lines' own round trips, subflow by subflow, as negative numbers of µs.
@@ -71,29 +69,24 @@ pub(crate) struct SendWindow {
 }
 
 impl SendWindow {
-    /// The lane takes no more for now.
-    pub(crate) const fn blocked(&mut self) {
-        self.blocked = true;
-    }
-
-    /// Whether the subflows should be looked at: never while the lane takes all it is given.
+    /// Whether the subflows should be looked at, now that the lane takes no more: one that takes all
+    /// it is given is left alone.
     #[must_use]
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.blocked
-            && self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.interval)
+        self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.interval)
     }
 
     /// Takes what the subflows say at `now`; gives the new bound in bytes where it changes.
     pub(crate) fn sample(&mut self, now: Instant, subflows: &[SubflowSample]) -> Option<usize> {
-        self.blocked = false;
         self.last = Some(now);
+        self.interval = INTERVAL;
         if subflows.len() != self.round_trips.len() {
             self.round_trips = vec![Extreme::default(); subflows.len()];
             self.generous = Some(now + SETTLING);
         }
         let retransmitted = subflows.iter().map(|subflow| u64::from(subflow.retransmitted)).sum();
         if retransmitted > self.retransmitted {
-            self.generous = self.generous.max(Some(now + SETTLING));
+            self.generous = Some(now + SETTLING);
         }
         self.retransmitted = retransmitted;
         let lines: Vec<Line> =
@@ -247,7 +240,6 @@ mod tests {
                 retransmitted: 0,
             });
             self.now += 100 * MS;
-            self.window.blocked();
             if self.window.is_due(self.now)
                 && let Some(bound) = self.window.sample(self.now, &samples)
             {
@@ -279,7 +271,6 @@ mod tests {
         let mut now = Instant::now();
         let mut bound = 0;
         for retransmitted in 0..100 {
-            window.blocked();
             let sample =
                 SubflowSample { srtt: 90 * MS, min_rtt: 40 * MS, window: 400_000, retransmitted };
             now += 200 * MS;
@@ -351,7 +342,6 @@ mod tests {
         let mut now = Instant::now();
         let mut size = 15_000;
         for _ in 0..8 {
-            window.blocked();
             let sample =
                 SubflowSample { srtt: 41 * MS, min_rtt: 40 * MS, window: size, retransmitted: 0 };
             assert_eq!(window.sample(now, &[sample]), None);
@@ -369,13 +359,15 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_takes_everything_is_not_looked_at() {
+    fn the_subflows_are_looked_at_seldom_and_of_plain_tcp_there_are_none() {
         let mut window = SendWindow::default();
         let now = Instant::now();
-        assert!(!window.is_due(now));
-        window.blocked();
         assert!(window.is_due(now));
-        assert_eq!(window.sample(now, &[]), None, "plain TCP");
-        assert!(!window.is_due(now + 10 * INTERVAL));
+        let sample = SubflowSample { srtt: MS, min_rtt: MS, window: 14_480, retransmitted: 0 };
+        window.sample(now, &[sample]);
+        assert!(!window.is_due(now + INTERVAL / 2));
+        assert!(window.is_due(now + INTERVAL));
+        assert_eq!(window.sample(now + INTERVAL, &[]), None, "plain TCP");
+        assert!(!window.is_due(now + INTERVAL * 3 / 2));
     }
 }
