@@ -46,6 +46,19 @@ test('a day of polling keeps no more than the span', () => {
 	assert.equal(past.column('a', 'rx_bps').at(-1), 86_400);
 });
 
+test('whoever asks more often sees the newest, and keeps no more', () => {
+	const past = create(100);
+	past.load([history('a', 20, [1, 2])]);
+	for (let now = 20.01; now < 120; now += 0.01)
+		past.append(status(now, ['a', now], ...now > 60 ? [['b', 1]] : []));
+	assert.ok(past.t.length > 100 && past.t.length <= 204, String(past.t.length));
+	for (const name of ['a', 'b'])
+		assert.equal(past.column(name, 'rx_bps').length, past.t.length);
+	assert.deepEqual(past.column('a', 'rx_bps').slice(2), past.t.slice(2));
+	assert.ok(past.t.at(-1) > 119.98);
+	assert.ok(past.t.every((t, row) => row < 2 || t - past.t[row - 2] >= 1), 'no step has more than two points');
+});
+
 test('nothing usable is an empty series', () => {
 	const past = create(120);
 	past.load([null, {}, { step_s: 0, rx_bps: [] }]);

@@ -3,7 +3,8 @@
 
 /*
  * What was, as columns over one time axis: the daemon's histories of all WANs, and after them what each status
- * document adds. Times are seconds after the daemon's start. Bounded: what is older than the span is dropped.
+ * document adds. Times are seconds after the daemon's start. Bounded: what is older than the span is dropped, and
+ * however often one asks, no step has more than two points.
  */
 
 const COLUMNS = [ 'rx_bps', 'tx_bps', 'rtt_ms', 'loss_percent' ];
@@ -60,10 +61,14 @@ class Series {
 
 	/* Adds what a status document says of now. */
 	append(status) {
-		const rows = this.t.length;
-
-		if (rows && status.uptime_s <= this.t[rows - 1])
+		if (status.uptime_s <= this.t[this.t.length - 1])
 			return;
+
+		/* The newest shows at once; what it follows too closely makes room for it. */
+		if (status.uptime_s - this.t[this.t.length - 2] < this.step)
+			this.columns().forEach(column => column.pop());
+
+		const rows = this.t.length;
 
 		this.t.push(status.uptime_s);
 
@@ -75,10 +80,7 @@ class Series {
 		}
 
 		/* WANs that have gone from the configuration. */
-		for (const columns of Object.values(this.wans))
-			for (const name of COLUMNS)
-				if (columns[name].length <= rows)
-					columns[name].push(null);
+		this.columns().filter(column => column.length <= rows).forEach(column => column.push(null));
 
 		this.trim();
 	}
@@ -91,11 +93,12 @@ class Series {
 		if (gone <= 0)
 			return;
 
-		this.t.splice(0, gone);
+		this.columns().forEach(column => column.splice(0, gone));
+	}
 
-		for (const columns of Object.values(this.wans))
-			for (const name of COLUMNS)
-				columns[name].splice(0, gone);
+	/* All columns, that of the times as well; each has a value per row. */
+	columns() {
+		return [ this.t, ...Object.values(this.wans).flatMap(columns => COLUMNS.map(name => columns[name])) ];
 	}
 
 	/* A column of a WAN; unknown all along if there is none. */
