@@ -111,6 +111,8 @@ pub struct Tunnel {
     peer_spare: u16,
     active_until: Time,
     now: Time,
+    /// When the last datagram was sent, as the peer was told: µs modulo 2³².
+    stamp: u32,
     figures: TunnelFigures,
 }
 
@@ -144,6 +146,7 @@ impl Tunnel {
             peer_spare: 0,
             active_until: now,
             now,
+            stamp: now.as_micros() as u32,
             figures: TunnelFigures::default(),
         }
     }

@@ -24,6 +24,8 @@ const DUPLICATE_SHARE: u64 = 6;
 const DUPLICATE_BURST: i64 = 16_000;
 /// Streams and packets take turns of this many bytes.
 const TURN: i64 = 3_000;
+/// How far, in µs, stamps may run ahead of the clock so that no two are alike.
+const MOST_AHEAD: u32 = 10_000;
 /// While something waits that no path may take, the tunnel looks again after this long.
 const STALLED: Duration = Duration::from_millis(10);
 
@@ -112,10 +114,16 @@ impl Tunnel {
         paced.map(|at| if at <= self.now { soon } else { at.min(soon) })
     }
 
-    fn begin(now: Time, size: u16, out: &mut Vec<u8>) -> Draft {
+    fn begin(&mut self, now: Time, size: u16, out: &mut Vec<u8>) -> Draft {
         out.resize(out.len() + HEADER_LEN, 0);
         let body = out.len();
-        out.extend_from_slice(&(now.as_micros() as u32).to_be_bytes());
+        // No two alike: the peer tells by them what was sent before what over different paths, also
+        // of what left in one go.
+        let stamp = now.as_micros() as u32;
+        let after = self.stamp.wrapping_add(1);
+        let ahead = after.wrapping_sub(stamp);
+        self.stamp = if ahead < MOST_AHEAD { after } else { stamp };
+        out.extend_from_slice(&self.stamp.to_be_bytes());
         Draft { body, end: body + usize::from(size) - OVERHEAD, wants_ack: false }
     }
 
@@ -152,7 +160,8 @@ impl Tunnel {
         index: usize,
         out: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let mut draft = Self::begin(now, self.paths[index].mtu.size(), out);
+        let size = self.paths[index].mtu.size();
+        let mut draft = self.begin(now, size, out);
         let empty = out.len();
         self.write_status(index, &mut draft, out);
         let path = &mut self.paths[index];
@@ -411,7 +420,8 @@ impl Tunnel {
 
     fn send_second_half(&mut self, now: Time, half: SecondHalf, out: &mut Vec<u8>) -> Transmit {
         let SecondHalf { path: index, slot, sequence, flags, packet, from } = half;
-        let mut draft = Self::begin(now, self.paths[index].mtu.size(), out);
+        let size = self.paths[index].mtu.size();
+        let mut draft = self.begin(now, size, out);
         PacketFrame { flags, slot, sequence, bytes: &packet[from..] }.encode(out);
         draft.wants_ack = true;
         recycle(&mut self.pool, packet);
@@ -431,7 +441,7 @@ impl Tunnel {
         if !(ack || probe || status || size.is_some()) {
             return None;
         }
-        let mut draft = Self::begin(now, size.unwrap_or(super::LEAST_DATAGRAM), out);
+        let mut draft = self.begin(now, size.unwrap_or(super::LEAST_DATAGRAM), out);
         if size.is_none() {
             self.write_status(index, &mut draft, out);
         }
