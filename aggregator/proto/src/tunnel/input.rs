@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fec;
 use super::path::{Item, Liveness, Path};
-use super::reorder::{PathProgress, Progress};
+use super::reorder::{Arrival, PathProgress, Progress};
 use super::wire::{self, Frame, FrameError};
 use super::{LEAST_DATAGRAM, Tunnel, TunnelEvent, recycle};
 use crate::Time;
@@ -40,6 +40,7 @@ impl Tunnel {
         }
         let (stamp, mut rest) = body.split_first_chunk().ok_or(FrameError::Malformed)?;
         let stamp = u32::from_be_bytes(*stamp);
+        let arrival = Arrival { now, path: 1 << path.number(), stamp };
         let mut wants_ack = false;
         let mut probed = false;
         let read = loop {
@@ -56,11 +57,11 @@ impl Tunnel {
                     if frame.flags.ordered {
                         self.paths[index].ordered_at = Some(now);
                     }
-                    self.on_packet(now, &frame, stamp);
+                    self.on_packet(&frame, arrival);
                 }
                 Ok(Some(Frame::Parity(frame))) => {
                     wants_ack = true;
-                    self.on_parity(now, &frame, stamp);
+                    self.on_parity(&frame, arrival);
                 }
                 Ok(Some(Frame::Stream(bytes))) => {
                     wants_ack = true;
@@ -84,21 +85,21 @@ impl Tunnel {
         read
     }
 
-    fn on_parity(&mut self, now: Time, frame: &wire::ParityFrame<'_>, stamp: u32) {
+    fn on_parity(&mut self, frame: &wire::ParityFrame<'_>, arrival: Arrival) {
         let wire::ParityFrame { slot, first, count, bytes } = *frame;
         let parity = fec::Parity { slot, first, count, bytes: bytes.to_vec(), path: 0 };
         let made = self.recoverer.parity(parity);
-        self.take_recovered(now, slot, made, stamp);
+        self.take_recovered(slot, made, arrival);
     }
 
-    fn take_recovered(&mut self, now: Time, slot: u16, made: Option<(u32, Vec<u8>)>, stamp: u32) {
+    fn take_recovered(&mut self, slot: u16, made: Option<(u32, Vec<u8>)>, arrival: Arrival) {
         let Some((sequence, bytes)) = made else { return };
         // Not before what is held back for its place.
         let ordered = self.reorder.is_holding(slot);
         let flags = wire::PacketFlags { ordered, ..wire::PacketFlags::default() };
         let before = self.reorder.duplicates;
         let frame = wire::PacketFrame { flags, slot, sequence, bytes: &bytes };
-        self.on_packet(now, &frame, stamp);
+        self.on_packet(&frame, arrival);
         if self.reorder.duplicates == before {
             self.figures.recovered += 1;
         } else {
@@ -107,16 +108,16 @@ impl Tunnel {
         }
     }
 
-    fn on_packet(&mut self, now: Time, frame: &wire::PacketFrame<'_>, stamp: u32) {
-        self.stay_active(now);
+    fn on_packet(&mut self, frame: &wire::PacketFrame<'_>, arrival: Arrival) {
+        self.stay_active(arrival.now);
         if frame.flags.protected {
             let made = self.recoverer.packet(frame.slot, frame.sequence, frame.bytes);
-            self.take_recovered(now, frame.slot, made, stamp);
+            self.take_recovered(frame.slot, made, arrival);
         }
         let (pool, ready, figures) = (&mut self.pool, &mut self.ready, &mut self.figures);
         self.reorder.take(
             frame,
-            stamp,
+            arrival,
             || pool.pop().unwrap_or_default(),
             |packet| {
                 figures.packets_out += 1;
@@ -241,7 +242,8 @@ impl Tunnel {
     }
 
     pub(super) fn advance_reorder(&mut self, now: Time) {
-        let mut progress = [PathProgress { latest: 0, bound: 0 }; MAX_PATHS];
+        let none = PathProgress { bit: 0, spread: false, latest: 0, bound: 0 };
+        let mut progress = [none; MAX_PATHS];
         let mut count = 0;
         let mut slowest = Duration::ZERO;
         for path in &self.paths {
@@ -255,13 +257,11 @@ impl Tunnel {
             else {
                 continue;
             };
-            // What is missing is not coming over a path that brings no such packets.
-            if path.ordered_at.is_none_or(|at| now.since(at) > ORDERED_LATELY) {
-                continue;
-            }
+            let spread = path.ordered_at.is_some_and(|at| now.since(at) <= ORDERED_LATELY);
             // Four deviations and what two schedulers may add, as for answers.
             let bound = mean + 4 * deviation + 5_000;
-            progress[count] = PathProgress { latest, bound: bound as u32 };
+            let bit = 1 << path.id.number();
+            progress[count] = PathProgress { bit, spread, latest, bound: bound as u32 };
             count += 1;
         }
         let repair = (slowest * 5 / 4 + REPAIR_SLACK).clamp(LEAST_REPAIR, MOST_REPAIR);

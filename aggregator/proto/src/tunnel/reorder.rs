@@ -15,16 +15,32 @@ use crate::Time;
 /// packets a second (a gigabit), enough for paths whose delays differ by 200 ms.
 const WINDOW: u64 = 16_384;
 const WORDS: usize = (WINDOW / 64) as usize;
+/// A path that has brought packets of a flow for this long or twice as long may bring more: 2²⁰ µs.
+const CARRIED_BITS: u32 = 20;
 /// Packets of one flow that half have come.
 const HALVES: usize = 32;
 
 /// What one path has delivered, as seen by the receiver.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PathProgress {
+    /// Its number's bit.
+    pub bit: u16,
+    /// It lately brought packets of flows that use several paths.
+    pub spread: bool,
     /// The latest send stamp that came over it.
     pub latest: u32,
     /// A packet stamped `s` has arrived over it by `s + bound` (µs, modulo 2³²), or is lost.
     pub bound: u32,
+}
+
+/// How a packet came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub now: Time,
+    /// The bit of its path's number.
+    pub path: u16,
+    /// When it was sent.
+    pub stamp: u32,
 }
 
 /// What the receiver knows when it looks at gaps.
@@ -51,6 +67,9 @@ struct Slot {
     /// From `next` on; the first is always missing.
     held: VecDeque<Option<Held>>,
     seen: [u64; WORDS],
+    /// The paths that brought its packets in this span and in the one before, as bits; which span.
+    carried: [u16; 2],
+    span: u64,
     /// Known to be lost since.
     lost_at: Option<Time>,
     /// Halves of packets, first or second, whose other half has not come.
@@ -90,7 +109,7 @@ impl Reorder {
     pub(super) fn take(
         &mut self,
         frame: &PacketFrame<'_>,
-        stamp: u32,
+        arrival: Arrival,
         mut buffer: impl FnMut() -> Vec<u8>,
         mut deliver: impl FnMut(Vec<u8>),
     ) {
@@ -101,11 +120,14 @@ impl Reorder {
                 top: 0,
                 held: VecDeque::new(),
                 seen: [0; WORDS],
+                carried: [0; 2],
+                span: 0,
                 lost_at: None,
                 halves: VecDeque::new(),
                 listed: false,
             })
         });
+        slot.note_path(arrival);
         let Some(sequence) = slot.expand(frame.sequence) else {
             self.late += 1;
             return;
@@ -155,7 +177,8 @@ impl Reorder {
         }
         if frame.flags.ordered {
             self.bytes += packet.len();
-            slot.held[at] = Some(Held { packet, stamp, repaired: frame.flags.repaired });
+            slot.held[at] =
+                Some(Held { packet, stamp: arrival.stamp, repaired: frame.flags.repaired });
             if !slot.listed {
                 slot.listed = true;
                 self.waiting.push(frame.slot);
@@ -236,6 +259,15 @@ enum Joined {
 }
 
 impl Slot {
+    fn note_path(&mut self, arrival: Arrival) {
+        let span = arrival.now.as_micros() >> CARRIED_BITS;
+        if span != self.span {
+            let before = if span == self.span + 1 { self.carried[0] } else { 0 };
+            (self.carried, self.span) = ([0, before], span);
+        }
+        self.carried[0] |= arrival.path;
+    }
+
     /// The whole sequence whose low 24 bits these are; `None` if it is too far back.
     fn expand(&self, low: u32) -> Option<u64> {
         let ahead = u64::from(low.wrapping_sub(self.top as u32) & 0x00ff_ffff);
@@ -349,8 +381,13 @@ impl Slot {
         let first = self.held.iter().flatten().next()?;
         if self.lost_at.is_none() {
             let clock = now.as_micros() as u32;
+            let carried = self.carried[0] | self.carried[1];
             let mut wait = 0;
             for path in progress.paths {
+                // What is missing is not coming over a path that brings no such packets.
+                if !path.spread && carried & path.bit == 0 {
+                    continue;
+                }
                 if path.latest.wrapping_sub(first.stamp) as i32 >= 0 {
                     continue;
                 }

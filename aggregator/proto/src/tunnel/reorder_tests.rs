@@ -10,15 +10,24 @@ fn frame(sequence: u32, ordered: bool, bytes: &[u8]) -> PacketFrame<'_> {
     PacketFrame { flags, slot: 3, sequence: sequence & 0x00ff_ffff, bytes }
 }
 
+/// Over the path of bit 1.
+fn arrival(stamp: u32) -> Arrival {
+    Arrival { now: Time::from_millis(1), path: 1, stamp }
+}
+
+fn progress(latest: u32, bound: u32) -> PathProgress {
+    PathProgress { bit: 1, spread: true, latest, bound }
+}
+
 fn take(reorder: &mut Reorder, frame: &PacketFrame<'_>, stamp: u32, out: &mut Vec<u32>) {
-    reorder.take(frame, stamp, Vec::new, |packet| {
+    reorder.take(frame, arrival(stamp), Vec::new, |packet| {
         out.push(u32::from_be_bytes(packet[..4].try_into().unwrap()));
     });
 }
 
 /// A time at which every gap is over.
 fn give_up(reorder: &mut Reorder, out: &mut Vec<u32>) {
-    let paths = [PathProgress { latest: u32::MAX / 2, bound: 0 }];
+    let paths = [progress(u32::MAX / 2, 0)];
     let progress = Progress { paths: &paths, repair: Duration::ZERO };
     let again = reorder.advance(Time::from_millis(1), &progress, |packet| {
         out.push(u32::from_be_bytes(packet[..4].try_into().unwrap()));
@@ -87,7 +96,7 @@ fn a_gap_waits_for_every_path() {
     let mut out = Vec::new();
     take(&mut reorder, &frame(1, true, &1u32.to_be_bytes()), 1000, &mut out);
     let mut look = |now, latest: [u32; 2]| {
-        let paths = latest.map(|latest| PathProgress { latest, bound: 50_000 });
+        let paths = latest.map(|latest| progress(latest, 50_000));
         let progress = Progress { paths: &paths, repair: Duration::ZERO };
         reorder.advance(Time::from_micros(now), &progress, |_| ())
     };
@@ -97,12 +106,41 @@ fn a_gap_waits_for_every_path() {
 }
 
 #[test]
+fn a_gap_waits_only_for_paths_that_bring_such_packets() {
+    let mut reorder = Reorder::new(1 << 20);
+    // A flow that was on one path and now begins to use another.
+    for (path, sequence, ordered) in [(1, 0, false), (2, 2, true)] {
+        let arrival = Arrival { path, ..arrival(1000 + sequence) };
+        let packet = frame(sequence, ordered, &[0; 4]);
+        reorder.take(&packet, arrival, Vec::new, |_| ());
+    }
+    let mut look = |now, third_spreads| {
+        let path = |bit, latest| PathProgress { bit, spread: false, ..progress(latest, 50_000) };
+        let third = PathProgress { bound: 90_000, spread: third_spreads, ..path(4, 0) };
+        let progress =
+            Progress { paths: &[path(1, 1000), path(2, 1002), third], repair: Duration::ZERO };
+        reorder.advance(Time::from_micros(now), &progress, |_| ())
+    };
+    assert_eq!(look(3000, true), Some(Time::from_micros(91_002)));
+    assert_eq!(look(4000, false), Some(Time::from_micros(51_002)));
+    // Seconds later its last packets over the first are forgotten.
+    let late = Time::from_millis(5000);
+    let third = frame(3, true, &[0; 4]);
+    reorder.take(&third, Arrival { path: 2, now: late, stamp: 1003 }, Vec::new, |_| ());
+    let path = PathProgress { bit: 1, spread: false, latest: 1000, bound: 9_000_000 };
+    let progress = Progress { paths: &[path], repair: Duration::ZERO };
+    let mut out = 0;
+    assert_eq!(reorder.advance(late, &progress, |_| out += 1), None);
+    assert_eq!(out, 2);
+}
+
+#[test]
 fn a_gap_that_is_repaired_waits_longer() {
     let mut reorder = Reorder::new(1 << 20);
     let flags = PacketFlags { ordered: true, repaired: true, ..PacketFlags::default() };
     let packet = PacketFrame { flags, slot: 3, sequence: 1, bytes: &[0; 4] };
-    reorder.take(&packet, 0, Vec::new, |_| panic!("a gap is before it"));
-    let paths = [PathProgress { latest: 0, bound: 0 }];
+    reorder.take(&packet, arrival(0), Vec::new, |_| panic!("a gap is before it"));
+    let paths = [progress(0, 0)];
     let progress = Progress { paths: &paths, repair: Duration::from_millis(80) };
     let look = |reorder: &mut Reorder, ms, out: &mut Vec<Vec<u8>>| {
         reorder.advance(Time::from_millis(ms), &progress, |packet| out.push(packet))
@@ -129,7 +167,7 @@ fn halves_are_joined_in_either_order() {
         }
         let mut out = Vec::new();
         for half in halves {
-            reorder.take(&half, 0, Vec::new, |packet| out.push(packet));
+            reorder.take(&half, arrival(0), Vec::new, |packet| out.push(packet));
         }
         assert_eq!(out, [b"one packet"]);
     }
@@ -141,7 +179,7 @@ fn memory_is_bounded() {
     let mut delivered = 0;
     for sequence in 1..200u32 {
         let packet = [0; 1000];
-        reorder.take(&frame(sequence, true, &packet), 0, Vec::new, |_| delivered += 1);
+        reorder.take(&frame(sequence, true, &packet), arrival(0), Vec::new, |_| delivered += 1);
         assert!(reorder.bytes() <= 10_000);
     }
     assert!(delivered > 180, "{delivered}");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -121,6 +122,9 @@ pub async fn upload(ns: &Namespace, to: SocketAddr, bytes: u64, patience: Durati
     let work = async {
         let mut stream = patient(patience, ns.tcp_connect(to)).await?;
         let connect = start.elapsed();
+        // One that is given up ends at once: what lies in buffers on its way would be in the way of
+        // what is measured next.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         let seed = bytes ^ 0x7570;
         stream.write_all(request("POST", "/sink", seed, bytes).as_bytes()).await?;
         let pattern = Pattern::new(seed);
@@ -136,6 +140,7 @@ pub async fn upload(ns: &Namespace, to: SocketAddr, bytes: u64, patience: Durati
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+        SockRef::from(&stream).set_linger(None)?;
         let report: Transfer = serde_json::from_slice(&buffer)?;
         Ok::<_, io::Error>(Transfer { connect_ms: connect.as_secs_f64() * 1e3, ..report })
     };
