@@ -64,6 +64,8 @@ pub struct Pump<'a> {
     sending: bool,
     /// The other end still sends.
     receiving: bool,
+    /// The lane could not take all since the plain socket was last asked how it is.
+    blocked: bool,
     /// A data frame that was opened, and what of it the plain socket has not taken.
     deliver: Option<(Frame, Range<usize>)>,
     /// The server's last word was sent or has come.
@@ -92,6 +94,7 @@ impl<'a> Pump<'a> {
             sizer: RecordSizer::default(),
             sending: true,
             receiving: true,
+            blocked: false,
             deliver: None,
             done: false,
             end: None,
@@ -159,13 +162,24 @@ impl<'a> Pump<'a> {
                 if taken > 0 {
                     self.sizer.wrote(Instant::now(), taken);
                 }
-                ready!(flushed);
+                if flushed.is_pending() {
+                    self.blocked = true;
+                    return Poll::Pending;
+                }
             }
             if !self.sending || self.end.is_some() {
                 return Poll::Ready(Ok(()));
             }
             let Some(plain) = &self.plain else { return Poll::Ready(Ok(())) };
             if let Err(error) = ready!(plain.poll_read_ready(cx)) {
+                self.fail_plain(&error);
+                continue;
+            }
+            // Reading tells of a reset only after all that came before it, which nobody wants any
+            // more: over a slow lane that is seconds.
+            if std::mem::take(&mut self.blocked)
+                && let Ok(Some(error)) = plain.take_error()
+            {
                 self.fail_plain(&error);
                 continue;
             }

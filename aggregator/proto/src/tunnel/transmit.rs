@@ -67,6 +67,7 @@ impl Tunnel {
         if self.has_data() {
             let (skew, repair) = order.bulk_delay(&self.paths);
             self.queue.set_paths(now, order.rate, skew, repair);
+            self.streams.set_rate(order.rate);
             for (at, index) in order.iter().enumerate() {
                 if self.paths[index].may_send(now)
                     && let Some(transmit) = self.send_data(now, &order, at, index, out)

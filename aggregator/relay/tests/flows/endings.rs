@@ -1,12 +1,16 @@
 //! Half-closes and aborts reach the other side as what they are, and the lane outlives them.
 
+use std::time::Duration;
+
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use wanbond_proto::crypto::aead::Suite;
 use wanbond_proto::lane::ResetReason;
 use wanbond_relay::{FlowEnd, abort};
 
-use crate::support::{Lane, Noise, is_reset, within};
+use crate::support::{Lane, Noise, is_reset, tcp_pair, within};
 
 const ABORTED_THERE: FlowEnd = FlowEnd::AbortedThere(ResetReason::Aborted);
 
@@ -104,6 +108,34 @@ async fn an_abort_in_full_flow_frees_the_lane() {
             };
             lane = lane.check().await;
         }
+    })
+    .await;
+}
+
+/// What lies in the router's kernel when a client aborts while the lane is full goes nowhere.
+#[tokio::test]
+async fn an_abort_while_the_lane_is_full_takes_back_what_waits() {
+    within(async {
+        // What is small here is quickly full.
+        let (router, server) = tcp_pair().await;
+        SockRef::from(&router).set_send_buffer_size(4096).unwrap();
+        SockRef::from(&server).set_recv_buffer_size(4096).unwrap();
+        let mut flow = Lane::over(Suite::Aes128Gcm, router, server).await.flow().await;
+        SockRef::from(&flow.client).set_send_buffer_size(4096).unwrap();
+        SockRef::from(&flow.target).set_recv_buffer_size(4096).unwrap();
+        let bytes = Noise(11).bytes(1 << 16);
+        let mut written = 0;
+        // Until nothing has moved for a while: the target doesn't read.
+        while let Ok(n) = timeout(Duration::from_millis(300), flow.client.write(&bytes)).await {
+            written += n.unwrap();
+        }
+        abort(take(&mut flow.client).await);
+        let mut rest = Vec::new();
+        assert!(flow.target.read_to_end(&mut rest).await.is_err(), "it ends with a reset");
+        let ended = flow.ended().await;
+        let left = written - ended.moved[0];
+        assert!(left > 96 * 1024, "{left} of {written} bytes were left");
+        ended.lane_after(FlowEnd::AbortedHere, ABORTED_THERE).check().await;
     })
     .await;
 }

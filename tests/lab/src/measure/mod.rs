@@ -200,24 +200,20 @@ impl Bench<'_> {
         let sum = self.sum();
         let idle = self.echoes(Duration::from_secs(3), None)?;
         for connections in [1, 8] {
-            let aim = Some(self.share_aim(connections, lossy));
-            let times = if connections == 1 { "" } else { " ×8" };
-            let down = Load { connections, down: true };
-            let loaded = self.echoes(TRANSFER, Some(down))?;
-            let share = loaded.goodput.mbit_after(WARM_UP) / sum.down;
-            self.note(format!("TCP{times} down, of the sum"), "", aim, share);
-            if !lossy {
-                let more = loaded.p99_ms - idle.p50_ms;
-                let name = format!("ping p99 beside TCP{times} down, over idle");
-                self.note(name, "ms", Some(Aim::AtMost(25.0)), more);
-            }
-            let up = Load { connections, down: false };
-            let loaded = self.echoes(TRANSFER, Some(up))?;
-            let share = loaded.goodput.mbit_after(WARM_UP) / sum.up;
-            self.note(format!("TCP{times} up, of the sum"), "", aim, share);
-            if !lossy {
-                let more = loaded.p99_ms - idle.p50_ms;
-                self.note(format!("ping p99 beside TCP{times} up, over idle"), "ms", None, more);
+            for (way, down, sum) in [("down", true, sum.down), ("up", false, sum.up)] {
+                let times = if connections == 1 { "" } else { " ×8" };
+                let load = Load { connections, down };
+                // By itself: on a slow line the echoes' copies are a few percent.
+                let goodput = self.runtime.block_on(transfers(self.lab, load, TRANSFER))?;
+                let share = goodput.mbit_after(WARM_UP) / sum;
+                let aim = Some(self.share_aim(connections, lossy));
+                self.note(format!("TCP{times} {way}, of the sum"), "", aim, share);
+                if !lossy {
+                    let loaded = self.echoes(TRANSFER, Some(load))?;
+                    let aim = down.then_some(Aim::AtMost(25.0));
+                    let name = format!("ping p99 beside TCP{times} {way}, over idle");
+                    self.note(name, "ms", aim, loaded.p99_ms - idle.p50_ms);
+                }
             }
         }
         Ok(())
@@ -280,14 +276,13 @@ impl Bench<'_> {
     fn echoes(&self, time: Duration, load: Option<Load>) -> Result<Echoes, LabError> {
         std::thread::scope(|scope| {
             let pings = scope.spawn(|| ping(self.lab.lan(0), origin_of(origin::ECHO), time));
-            let goodput = match load {
-                None => Series::default(),
-                Some(load) => self.runtime.block_on(transfers(self.lab, load, time))?,
-            };
+            if let Some(load) = load {
+                self.runtime.block_on(transfers(self.lab, load, time))?;
+            }
             let pings = pings.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let pings =
                 pings.map_err(|source| LabError::Traffic { what: "echoes".into(), source })?;
-            Ok(Echoes { p50_ms: pings.p50, p99_ms: pings.p99, goodput })
+            Ok(Echoes { p50_ms: pings.p50, p99_ms: pings.p99 })
         })
     }
 }
@@ -299,11 +294,10 @@ struct Load {
     down: bool,
 }
 
-/// Round trips of small datagrams, and what the load beside them reached.
+/// Round trips of small datagrams.
 struct Echoes {
     p50_ms: f64,
     p99_ms: f64,
-    goodput: Series,
 }
 
 fn origin_of(port: u16) -> SocketAddr {

@@ -7,6 +7,11 @@ pub(super) const LEAST_SESSION_WINDOW: u64 = 256 * 1024;
 /// How many streams may be open by then.
 pub(super) const LEAST_STREAMS: u32 = 64;
 
+/// Bytes never sent of one stream are at most what the paths carry together in a second, by this…
+pub(super) const UNSENT_SHARE: u64 = 10;
+/// … but not less than this: a writer that is woken when half of it is gone keeps a new session going.
+pub(super) const LEAST_UNSENT: u64 = 32 * 1024;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Limits of one end, in bytes unless said otherwise. The peer learns those that concern it.
@@ -15,7 +20,7 @@ pub struct StreamLimits {
     /// Written bytes of one stream that are not acknowledged.
     pub send_buffer: u64,
     /// Of those, the bytes that were never sent: little, so that what the application writes next
-    /// doesn't stand in a long queue (as `TCP_NOTSENT_LOWAT` does).
+    /// doesn't stand in a long queue (as `TCP_NOTSENT_LOWAT` does). Less where the paths are slow.
     pub unsent_buffer: u64,
     /// Written bytes of all streams together that are not acknowledged.
     pub session_send_buffer: u64,

@@ -61,7 +61,7 @@ pub use self::frame::{FrameError, KINDS};
 pub use self::limits::StreamLimits;
 pub use self::record::SentFrame;
 
-use self::limits::{LEAST_SESSION_WINDOW, LEAST_STREAMS};
+use self::limits::{LEAST_SESSION_WINDOW, LEAST_STREAMS, LEAST_UNSENT, UNSENT_SHARE};
 use self::ranges::Ranges;
 use self::shared::Inbound;
 use self::stream::{Queues, Stream};
@@ -196,6 +196,8 @@ struct PeerLimits {
 pub struct Streams {
     role: Role,
     limits: StreamLimits,
+    /// What the limit on unsent bytes is where paths are fast.
+    most_unsent: u64,
     map: Map,
     queues: Queues,
     inbound: Inbound,
@@ -225,6 +227,7 @@ impl Streams {
         Self {
             role,
             limits,
+            most_unsent: limits.unsent_buffer,
             map: Map::default(),
             queues: Queues::default(),
             inbound: Inbound::new(&limits),
@@ -245,6 +248,12 @@ impl Streams {
     pub fn tune(&mut self, now: Time, srtt: Duration) {
         self.inbound.clock.now = now;
         self.inbound.clock.srtt = srtt;
+    }
+
+    /// Tells what all paths together carry, in bytes per second: less waits unsent where it is less.
+    pub fn set_rate(&mut self, rate: u64) {
+        let least = LEAST_UNSENT.min(self.most_unsent);
+        self.limits.unsent_buffer = (rate / UNSENT_SHARE).clamp(least, self.most_unsent);
     }
 
     /// How many streams there are.

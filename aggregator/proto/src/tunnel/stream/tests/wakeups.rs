@@ -32,6 +32,17 @@ fn by_sending() {
 }
 
 #[test]
+fn where_paths_are_slow_little_waits_to_be_sent() {
+    let (mut router, id, other) = router(StreamLimits::default());
+    router.set_rate(100_000);
+    assert_eq!(router.write(id, &[0; 65_536]), Ok(32 * 1024));
+    router.set_rate(400_000);
+    assert_eq!(router.write(other, &[0; 65_536]), Ok(40_000));
+    router.set_rate(u64::MAX);
+    assert_eq!(router.write(id, &[0; 65_536]), Ok(32 * 1024), "up to the peer's window");
+}
+
+#[test]
 fn by_an_acknowledgement_of_the_same_stream() {
     let limits = StreamLimits { send_buffer: 8 * KIB, ..StreamLimits::default() };
     let (mut router, id, _) = router(limits);
