@@ -51,7 +51,7 @@ async fn half_close_each_way() {
 
 /// A socket that nobody will connect to again, to take the place of one that is aborted.
 async fn take(place: &mut TcpStream) -> TcpStream {
-    let (spare, _) = crate::support::tcp_pair().await;
+    let (spare, _) = tcp_pair().await;
     std::mem::replace(place, spare)
 }
 
