@@ -6,6 +6,7 @@ use common::{Neighbour, in_namespace, link, patient, sh, until};
 use std::time::Duration;
 use wanbond_linux::netstate::Netlink;
 use wanbond_linux::prefix::Family;
+use wanbond_linux::tun::{Tun, TunOptions};
 
 #[test]
 fn a_snapshot_shows_links_addresses_and_gateways() {
@@ -39,9 +40,11 @@ fn a_snapshot_shows_links_addresses_and_gateways() {
         // The deprecated and the link-local one are left out.
         assert_eq!(ips, ["192.0.2.10", "192.0.2.11", "2001:db8:1::10"]);
         assert_eq!(wan.address(Family::V6).unwrap().prefix_len, 64);
-        let gateway = wan.gateway(Family::V4).unwrap();
+        let (gateway, address) = wan.way_out(Family::V4).unwrap();
         assert_eq!((gateway.via, gateway.metric), (Some("192.0.2.1".parse().unwrap()), 20));
-        assert_eq!(wan.gateway(Family::V6).unwrap().via, Some("fe80::1".parse().unwrap()));
+        assert_eq!(address.ip.to_string(), "192.0.2.10");
+        let (gateway, _) = wan.way_out(Family::V6).unwrap();
+        assert_eq!(gateway.via, Some("fe80::1".parse().unwrap()));
 
         let lte = &state.devices["lte"];
         let via: Vec<_> = lte.gateways.iter().map(|g| (g.table, g.via.unwrap())).collect();
@@ -55,6 +58,34 @@ fn a_snapshot_shows_links_addresses_and_gateways() {
         assert_eq!(peer.subnet().unwrap().to_string(), "10.0.0.2/32");
         assert_eq!(state.by_address(peer.ip).unwrap().name, "lte");
         assert_eq!(state.by_index(lte.index).unwrap().name, "lte");
+    });
+}
+
+/// As OpenWrt's netifd sets them: a PPPoE session, and IPv6 routes for the provider's prefix alone.
+#[test]
+fn a_link_without_gateways_and_one_with_routes_for_some_sources() {
+    in_namespace(|| async {
+        let isp = Neighbour::new();
+        let fibre = ["192.0.2.10/24", "fd00:9::1/64", "2001:db8:1::10/64"];
+        link("fibre", &fibre, &isp, &[]);
+        let _session = Tun::open("pppoe-wan", &TunOptions::default()).unwrap();
+        sh("ip link set pppoe-wan up mtu 1492
+            ip addr add 198.51.100.10 peer 198.51.100.1 dev pppoe-wan
+            ip route add default dev pppoe-wan metric 10
+            ip -6 route add default from 2001:db8:9::/48 via fe80::9 dev fibre metric 384
+            ip -6 route add default from 2001:db8:1::/48 via fe80::1 dev fibre metric 512");
+        let netlink = Netlink::new().await.unwrap();
+        let state = netlink.snapshot().await.unwrap();
+        let session = &state.devices["pppoe-wan"];
+        assert!(session.up, "its operational state is unknown");
+        assert_eq!(session.mtu, 1492);
+        let (gateway, address) = session.way_out(Family::V4).unwrap();
+        assert_eq!((gateway.via, address.ip.to_string().as_str()), (None, "198.51.100.10"));
+        let fibre = &state.devices["fibre"];
+        assert!(fibre.way_out(Family::V4).is_none());
+        let (gateway, address) = fibre.way_out(Family::V6).unwrap();
+        assert_eq!(gateway.via, Some("fe80::1".parse().unwrap()), "nobody has the other's prefix");
+        assert_eq!(address.ip.to_string(), "2001:db8:1::10");
     });
 }
 

@@ -8,6 +8,7 @@ use common::{Neighbour, dump, in_namespace, link, sh};
 use wanbond_linux::netstate::Netlink;
 use wanbond_linux::prefix::Family;
 use wanbond_linux::routing::{OwnedRoute, OwnedRule, RouteKind, RuleAction, WanRoute};
+use wanbond_linux::tun::{Tun, TunOptions};
 
 fn wan(number: u32, device: &str, source: &str, prefix_len: u8, gateway: &str) -> WanRoute {
     WanRoute {
@@ -70,6 +71,33 @@ fn each_address_leaves_by_its_own_wan() {
 
         let gone = netlink.apply_wan_routes(&[]).await.unwrap();
         assert_eq!((gone.removed, gone.failed.len()), (14, 0));
+        assert_eq!(dump(), before);
+    });
+}
+
+/// PPPoE, and modems that carry bare IP: there is nobody to be found by ARP.
+#[test]
+fn a_link_without_gateways_is_a_way_of_its_own() {
+    in_namespace(|| async {
+        let _isp = world();
+        let _session = Tun::open("pppoe-wan", &TunOptions::default()).unwrap();
+        sh("ip link set pppoe-wan up
+            ip addr add 198.51.100.77 peer 198.51.100.1 dev pppoe-wan
+            ip addr add 2001:db8:7::77/64 dev pppoe-wan nodad
+            ip route add default via 192.0.2.1 dev fibre");
+        let before = dump();
+        let netlink = Netlink::new().await.unwrap();
+        let mut wans = two_wans();
+        wans.push(wan(3, "pppoe-wan", "198.51.100.77", 32, ""));
+        wans.push(wan(3, "pppoe-wan", "2001:db8:7::77", 64, ""));
+        let applied = netlink.apply_wan_routes(&wans).await.unwrap();
+        assert!(applied.failed.is_empty(), "{:?}", applied.failed);
+        for (to, from) in [("203.0.113.1", "198.51.100.77"), ("2001:db8:99::1", "2001:db8:7::77")] {
+            let away = sh(&format!("ip route get {to} from {from}"));
+            assert!(away.contains("dev pppoe-wan table 7003") && !away.contains("via"), "{away}");
+        }
+        assert!(netlink.apply_wan_routes(&wans).await.unwrap().is_noop());
+        netlink.apply_wan_routes(&[]).await.unwrap();
         assert_eq!(dump(), before);
     });
 }

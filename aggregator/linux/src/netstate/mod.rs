@@ -76,10 +76,23 @@ impl Device {
         self.addresses.iter().find(|addr| Family::of(&addr.ip) == family)
     }
 
-    /// The best default route of a family.
+    /// The best usable address out of a network.
     #[must_use]
-    pub fn gateway(&self, family: Family) -> Option<&Gateway> {
-        self.gateways.iter().find(|gateway| gateway.family == family)
+    pub fn address_in(&self, prefix: IpPrefix) -> Option<&Addr> {
+        self.addresses.iter().find(|addr| prefix.contains(addr.ip))
+    }
+
+    /// The best default route of a family for which there is a usable address, and that address.
+    #[must_use]
+    pub fn way_out(&self, family: Family) -> Option<(&Gateway, &Addr)> {
+        self.gateways.iter().filter(|gateway| gateway.family == family).find_map(|gateway| {
+            let preferred = |addr: &&Addr| Some(addr.ip) == gateway.source;
+            let address = match gateway.only_from {
+                Some(prefix) => self.address_in(prefix),
+                None => self.addresses.iter().find(preferred).or_else(|| self.address(family)),
+            };
+            Some((gateway, address?))
+        })
     }
 }
 
@@ -115,6 +128,8 @@ pub struct Gateway {
     pub metric: u32,
     /// The source address it prefers.
     pub source: Option<IpAddr>,
+    /// The only source addresses that it is for: OpenWrt routes each provider's IPv6 prefix so.
+    pub only_from: Option<IpPrefix>,
     /// The routing table it is in; 254 is the main one.
     pub table: u32,
 }

@@ -11,7 +11,7 @@ use netlink_packet_route::route::{
 
 use super::{Addr, Device, Gateway};
 use crate::netlink::LinkMessage;
-use crate::prefix::Family;
+use crate::prefix::{Family, IpPrefix};
 
 pub(super) fn device(link: &LinkMessage) -> Option<Device> {
     let flags = link.header.flags;
@@ -79,15 +79,19 @@ pub(super) fn default_routes(route: &RouteMessage) -> Vec<(u32, Gateway)> {
         _ => return Vec::new(),
     };
     if header.destination_prefix_length != 0
-        // A route for some sources only is no default for all.
-        || header.source_prefix_length != 0
         || header.kind != RouteType::Unicast
         || header.flags.intersects(RouteFlags::Dead | RouteFlags::Cloned)
     {
         return Vec::new();
     }
-    let mut gateway =
-        Gateway { family, via: None, metric: 0, source: None, table: u32::from(header.table) };
+    let mut gateway = Gateway {
+        family,
+        via: None,
+        metric: 0,
+        source: None,
+        only_from: None,
+        table: u32::from(header.table),
+    };
     let mut index = None;
     let mut hops: &[_] = &[];
     for attribute in &route.attributes {
@@ -95,6 +99,10 @@ pub(super) fn default_routes(route: &RouteMessage) -> Vec<(u32, Gateway)> {
             RouteAttribute::Oif(oif) => index = Some(*oif),
             RouteAttribute::Priority(metric) => gateway.metric = *metric,
             RouteAttribute::PrefSource(ip) => gateway.source = route_address(ip),
+            RouteAttribute::Source(ip) => {
+                let prefix = |ip| IpPrefix::new(ip, header.source_prefix_length);
+                gateway.only_from = route_address(ip).and_then(prefix);
+            }
             RouteAttribute::Table(table) => gateway.table = *table,
             RouteAttribute::MultiPath(list) => hops = list,
             other => gateway.via = via(other).or(gateway.via),
@@ -218,6 +226,13 @@ mod tests {
         assert_eq!(found[0].0, 4);
         assert_eq!(found[0].1.via, Some("192.0.2.254".parse().unwrap()));
         assert_eq!((found[0].1.metric, found[0].1.table), (10, 254));
+
+        let mut limited = route.clone();
+        limited.header.source_prefix_length = 24;
+        let source = RouteAddress::Inet("198.51.100.7".parse().unwrap());
+        limited.attributes.push(RouteAttribute::Source(source));
+        let found = default_routes(&limited);
+        assert_eq!(found[0].1.only_from, Some("198.51.100.0/24".parse().unwrap()));
 
         route.header.destination_prefix_length = 8;
         assert!(default_routes(&route).is_empty());

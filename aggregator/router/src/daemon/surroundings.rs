@@ -56,9 +56,23 @@ impl Brain {
                 Facts::find(&self.net, &place.device, &place.routes)
             }
         };
-        self.wans
-            .iter()
-            .map(|wan| rival.clone().map_or_else(|| find(&wan.config.link), Err))
-            .collect()
+        let mut found: Vec<Result<Facts, String>> = Vec::with_capacity(self.wans.len());
+        for wan in &self.wans {
+            let facts = rival.clone().map_or_else(|| find(&wan.config.link), Err);
+            let facts = facts.and_then(|facts| {
+                let same = |(_, other): &(_, &Result<Facts, String>)| {
+                    other.as_ref().is_ok_and(|other| other.device == facts.device)
+                };
+                match self.wans.iter().zip(&found).find(same) {
+                    Some((other, _)) => Err(format!(
+                        "{} is wan {}'s device, which takes IPv4 and IPv6: remove this section",
+                        facts.device, other.name
+                    )),
+                    None => Ok(facts),
+                }
+            });
+            found.push(facts);
+        }
+        found
     }
 }

@@ -6,10 +6,12 @@
 //! in the kernel's table.
 
 pub(crate) mod rivals;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
-use wanbond_linux::prefix::Family;
+use wanbond_linux::prefix::{Family, IpPrefix};
 
 use crate::ubus::Value;
 
@@ -31,6 +33,8 @@ pub(crate) enum Interfaces {
 pub(crate) struct Interface {
     name: String,
     up: bool,
+    /// Whether a protocol made it beside one of /etc/config/network, such as `wan_6`.
+    dynamic: bool,
     /// What is going on, if it is not up.
     why: String,
     /// How it gets its addresses, such as `dhcp` or `qmi`.
@@ -47,6 +51,8 @@ pub(crate) struct DefaultRoute {
     pub(crate) family: Family,
     /// None on a point-to-point link.
     pub(crate) gateway: Option<IpAddr>,
+    /// The only addresses of ours that it is for.
+    pub(crate) only_from: Option<IpPrefix>,
 }
 
 /// Where an interface is now.
@@ -73,7 +79,7 @@ impl Interfaces {
         };
         match &interface.device {
             Some(device) if interface.up => {
-                Ok(Place { device: device.clone(), routes: interface.routes.clone() })
+                Ok(Place { device: device.clone(), routes: routes(all, interface) })
             }
             _ => Err(format!("network {name} is {}", interface.why)),
         }
@@ -83,7 +89,14 @@ impl Interfaces {
     /// there is no netifd.
     pub(crate) fn uplinks(&self) -> Option<Vec<&str>> {
         let Self::Known(all) = self else { return None };
-        let leads_out = |interface: &&Interface| interface.up && !interface.routes.is_empty();
+        let configured_beside = |this: &Interface| {
+            all.iter().any(|other| other.up && !other.dynamic && other.device == this.device)
+        };
+        let leads_out = |interface: &&Interface| {
+            interface.up
+                && !routes(all, interface).is_empty()
+                && !(interface.dynamic && configured_beside(interface))
+        };
         Some(all.iter().filter(leads_out).map(|interface| interface.name.as_str()).collect())
     }
 
@@ -110,6 +123,16 @@ impl Interfaces {
     }
 }
 
+/// The default routes of an interface and of those beside it, on the same device: IPv6 often has one of its
+/// own (`wan6`), and modems one for each family (`wwan_4`, `wwan_6`).
+fn routes(all: &[Interface], interface: &Interface) -> Vec<DefaultRoute> {
+    let beside = |other: &&Interface| {
+        other.up && other.name != interface.name && other.device == interface.device
+    };
+    let others = all.iter().filter(beside).flat_map(|other| &other.routes);
+    interface.routes.iter().chain(others).copied().collect()
+}
+
 impl Interface {
     fn read(entry: &Value) -> Option<Self> {
         let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -127,6 +150,7 @@ impl Interface {
         Some(Self {
             name: text("interface")?,
             up: truth("up"),
+            dynamic: truth("dynamic"),
             proto: text("proto").unwrap_or_default(),
             why: error.map_or_else(|| why.to_owned(), |error| format!("{why} ({error})")),
             device: text("l3_device").or_else(|| text("device")),
@@ -149,72 +173,12 @@ impl DefaultRoute {
         let target: IpAddr = entry.get("target")?.as_str()?.parse().ok()?;
         let gateway = entry.get("nexthop").and_then(Value::as_str);
         let gateway: Option<IpAddr> = gateway.and_then(|text| text.parse().ok());
+        let only_from = entry.get("source").and_then(Value::as_str);
+        let only_from: Option<IpPrefix> = only_from.and_then(|text| text.parse().ok());
         Some(Self {
             family: Family::of(&target),
             gateway: gateway.filter(|gateway| !gateway.is_unspecified()),
+            only_from: only_from.filter(|prefix| !prefix.is_default()),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Shortened from a router's own answer.
-    const DUMP: &str = r#"{"interface":[
-        {"interface":"lan","up":true,"pending":false,"available":true,"l3_device":"br-lan",
-         "proto":"static","device":"br-lan","route":[],
-         "ipv4-address":[{"address":"192.168.1.1","mask":24}]},
-        {"interface":"wan","up":true,"pending":false,"available":true,"l3_device":"pppoe-wan",
-         "proto":"pppoe","device":"eth1","route":[
-            {"target":"0.0.0.0","mask":0,"nexthop":"203.0.113.1","source":"0.0.0.0/0"},
-            {"target":"::","mask":0,"nexthop":"::","source":"::/0"},
-            {"target":"198.51.100.0","mask":24,"nexthop":"203.0.113.9"}]},
-        {"interface":"lte","up":false,"pending":true,"available":true,"device":"wwan0","proto":"qmi",
-         "errors":[{"subsystem":"qmi","code":"NO_NETWORK"}]},
-        {"interface":"usb","up":false,"pending":false,"available":false}
-    ]}"#;
-
-    fn known() -> Interfaces {
-        Interfaces::from_dump(&serde_json::from_str(DUMP).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_network_is_where_its_device_is() {
-        let wan = known().place("wan").unwrap();
-        assert_eq!(wan.device, "pppoe-wan");
-        let expected = [
-            DefaultRoute { family: Family::V4, gateway: Some("203.0.113.1".parse().unwrap()) },
-            DefaultRoute { family: Family::V6, gateway: None },
-        ];
-        assert_eq!(wan.routes, expected);
-        for (name, why) in [
-            ("lte", "network lte is being brought up (NO_NETWORK)"),
-            ("usb", "network usb is without its device"),
-            ("dsl", "there is no network dsl in /etc/config/network"),
-        ] {
-            assert_eq!(known().place(name).unwrap_err(), why);
-        }
-    }
-
-    #[test]
-    fn what_leads_to_the_internet_is_known() {
-        assert_eq!(known().uplinks().unwrap(), ["wan"]);
-        assert_eq!(Interfaces::Unknown.uplinks(), None);
-        assert!(known().is_mobile("lte") && !known().is_mobile("wan"));
-    }
-
-    #[test]
-    fn lans_are_networks_or_devices() {
-        let names = ["lan", "eth7", "usb"].map(str::to_owned);
-        assert_eq!(known().devices(&names), ["br-lan", "eth7"]);
-        assert_eq!(Interfaces::Unknown.devices(&names), names);
-    }
-
-    #[test]
-    fn without_netifd_names_are_devices() {
-        let place = Interfaces::Unknown.place("eth1").unwrap();
-        assert_eq!(place, Place { device: "eth1".to_owned(), routes: Vec::new() });
-        assert_eq!(Interfaces::from_dump(&Value::Null), None);
     }
 }

@@ -49,8 +49,8 @@ impl Facts {
         let ways: Vec<Way> = [Family::V4, Family::V6]
             .into_iter()
             .filter_map(|family| {
-                let route = routes.iter().find(|route| route.family == family);
-                way(device, family).or_else(|| way_by(device, *route?))
+                let mut routes = routes.iter().filter(|route| route.family == family);
+                way(device, family).or_else(|| routes.find_map(|route| way_by(device, *route)))
             })
             .collect();
         if ways.is_empty() {
@@ -97,16 +97,15 @@ impl Facts {
 }
 
 fn way(device: &Device, family: Family) -> Option<Way> {
-    let gateway = device.gateway(family)?;
-    let address = gateway
-        .source
-        .and_then(|source| device.addresses.iter().find(|a| a.ip == source))
-        .or_else(|| device.address(family))?;
+    let (gateway, address) = device.way_out(family)?;
     Some(Way { source: address.ip, prefix_len: address.prefix_len, gateway: gateway.via })
 }
 
 /// As netifd has it.
 fn way_by(device: &Device, route: DefaultRoute) -> Option<Way> {
-    let address = device.address(route.family)?;
+    let address = match route.only_from {
+        Some(prefix) => device.address_in(prefix)?,
+        None => device.address(route.family)?,
+    };
     Some(Way { source: address.ip, prefix_len: address.prefix_len, gateway: route.gateway })
 }

@@ -41,6 +41,7 @@ const SENTENCES = [
 	key('%s has no address'),
 	key('%s has an address but no default route'),
 	key('its address can\'t be used: %s'),
+	key('%s is wan %s\'s device, which takes IPv4 and IPv6: remove this section'),
 	key('there is no network %s in /etc/config/network'),
 	key('network %s is %s'),
 	key('being brought up'),
