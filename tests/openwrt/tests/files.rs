@@ -1,5 +1,7 @@
 //! The files that packages put on a router.
 
+mod uci;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -115,28 +117,55 @@ fn fw4_understands_what_is_put_into_its_chains() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-#[test]
-fn uci_defaults_leave_a_configuration_alone() {
+/// What uci-defaults makes of a configuration, with OpenWrt's own `uci`.
+fn after_uci_defaults(config: Option<&str>) -> String {
     let folder = TempDir::new().unwrap();
-    let calls = folder.path().join("calls");
-    // A uci for which the section of the globals is there.
-    let uci = format!("#!/bin/sh\necho \"$*\" >> {}\n", calls.display());
-    let program = folder.path().join("uci");
-    fs::write(&program, uci).unwrap();
+    let file = folder.path().join("wanbond");
+    if let Some(config) = config {
+        fs::write(&file, config).unwrap();
+    }
+    // It knows the folder of configurations by an argument only.
+    let program = folder.path().join("bin/uci");
+    fs::create_dir(folder.path().join("bin")).unwrap();
+    let call = format!(
+        "#!/bin/sh\nexec {} -c {folder} -t {folder}/changes \"$@\"\n",
+        uci::uci().display(),
+        folder = folder.path().display()
+    );
+    fs::write(&program, call).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let script = fs::read_to_string(files().join("etc/uci-defaults/90-wanbond")).unwrap();
-    let config = folder.path().join("config");
-    fs::write(&config, "config wanbond 'globals'\n\toption enabled '1'\n").unwrap();
-    let script = script.replace("/etc/config/wanbond", &config.display().to_string());
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
-    let done = Command::new("sh")
-        .args(["-c", &script])
-        .env("PATH", path)
+    let script = script.replace("/etc/config/wanbond", &file.display().to_string());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let done = Command::new("busybox")
+        .args(["ash", "-c", &script])
+        .env("PATH", format!("{}:{path}", program.parent().unwrap().display()))
         .env("IPKG_INSTROOT", "/somewhere/else")
-        .status()
-        .expect("sh runs");
-    assert!(done.success());
-    assert_eq!(fs::read_to_string(calls).unwrap(), "-q get wanbond.globals\n");
-    let kept = fs::read_to_string(&config).unwrap();
-    assert_eq!(kept, "config wanbond 'globals'\n\toption enabled '1'\n");
+        .output()
+        .expect("busybox runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn uci_defaults_leave_a_configuration_alone() {
+    for config in [
+        "# mine\nconfig wanbond 'globals'\n\toption enabled '1'\n",
+        "config wanbond\n\toption enabled '1'\n",
+        "config wanbond 'other'\n\tlist lan 'guest'\n",
+        include_str!("../../../openwrt/wanbond/files/etc/config/wanbond"),
+    ] {
+        assert_eq!(after_uci_defaults(Some(config)), config);
+    }
+}
+
+#[test]
+fn uci_defaults_add_what_luci_needs_where_it_is_missing() {
+    let globals = "config wanbond 'globals'\n\toption enabled '0'\n\tlist lan 'lan'\n";
+    for config in [None, Some("")] {
+        assert_eq!(after_uci_defaults(config).trim_start(), format!("{globals}\n"));
+    }
+    let wans = after_uci_defaults(Some("config wan 'fibre'\n\toption interface 'wan'\n"));
+    assert!(wans.contains("config wan 'fibre'\n\toption interface 'wan'\n"), "{wans}");
+    assert!(wans.contains(globals), "{wans}");
 }

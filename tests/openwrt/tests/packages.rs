@@ -161,6 +161,30 @@ fn an_apk_has_what_apk_needs() {
     }
 }
 
+/// opkg calls what runs after a removal at upgrades too.
+#[test]
+fn removal_leaves_nothing_behind_and_an_upgrade_all() {
+    let folder = packed();
+    let outer = untar(&ipk(&folder).1);
+    let script = untar(&outer["control.tar.gz"].1)["postrm"].1.clone();
+    parses(&script);
+    let counted = folder.path().join("etc/wanbond/usage.json");
+    std::fs::create_dir_all(counted.parent().unwrap()).unwrap();
+    std::fs::write(&counted, "{}").unwrap();
+    let script = String::from_utf8(script).unwrap();
+    for (arguments, kept) in [(["upgrade", "0.2.0-r1"], true), (["remove", ""], false)] {
+        let done = Command::new("busybox")
+            .args(["ash", "-c", &script, "postrm"])
+            .args(arguments)
+            .env("IPKG_INSTROOT", folder.path())
+            .status()
+            .expect("busybox runs");
+        assert!(done.success());
+        assert_eq!(counted.exists(), kept, "{arguments:?}");
+    }
+    assert!(!folder.path().join("etc/wanbond").exists());
+}
+
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let (first, second) = (packed(), packed());

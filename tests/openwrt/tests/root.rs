@@ -1,8 +1,12 @@
 //! A root like OpenWrt's: the package's files are laid into it, its init script starts, reloads and stops the
-//! daemon under BusyBox's shell, and the LAN's traffic is bonded meanwhile.
+//! daemon under BusyBox's shell, OpenWrt's own `uci` writes its configuration, and the LAN's traffic is bonded
+//! meanwhile.
 //!
 //! The root is this machine's with a few folders laid over, in the router's mount namespace.
 
+mod uci;
+
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,10 +15,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use wanbond_control::{Role, Status};
-use wanbond_e2e::{PATIENCE, QUICK, http, lab, wait_until};
+use wanbond_e2e::{PATIENCE, QUICK, carried, http, lab, wait_until};
 use wanbond_lab::topology::ORIGIN_V4;
 use wanbond_lab::traffic::{Download, download, origin};
-use wanbond_lab::{KernelState, Lab, find_binary};
+use wanbond_lab::{KernelState, Lab, RouterConfig, find_binary};
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -45,6 +49,7 @@ fn unpacked() -> TempDir {
     let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rc.common");
     fs::copy(stand_in, at("root/etc/rc.common")).unwrap();
     std::os::unix::fs::symlink("busybox", at("root/usr/bin/sh")).unwrap();
+    fs::copy(uci::uci(), at("root/usr/bin/uci")).unwrap();
     folder
 }
 
@@ -63,7 +68,9 @@ impl<'a> Installed<'a> {
             "for part in etc usr; do\n\
              mkdir -p /run/over/$part/up /run/over/$part/work\n\
              mount -t overlay over -o lowerdir={root}/$part:/$part,upperdir=/run/over/$part/up,workdir=/run/over/$part/work /$part\n\
-             done",
+             done\n\
+             mkdir -p /tmp/.uci\n\
+             mount -t tmpfs uci /tmp/.uci",
             root = root.display()
         ));
         installed
@@ -78,11 +85,9 @@ impl<'a> Installed<'a> {
         self.shell(&format!("/etc/init.d/wanbond {action}"));
     }
 
-    /// Adds to the configuration, in place of `uci set` and `uci commit`.
-    fn configure(&self, text: &str) {
-        let from = self.lab.dir().join("configuration");
-        fs::write(&from, text).unwrap();
-        self.shell(&format!("cat {} > /etc/config/wanbond", from.display()));
+    /// Lines for `uci batch`, which are then committed.
+    fn uci(&self, lines: &str) {
+        self.shell(&format!("uci batch <<'END'\n{lines}\ncommit wanbond\nEND"));
     }
 
     fn wait(&self, what: &str, is_it: impl Fn(&Status) -> bool) -> Status {
@@ -100,6 +105,33 @@ impl Drop for Installed<'_> {
     }
 }
 
+/// What one types to set a router up, or LuCI in one's place, beginning with what the package brings.
+fn settings(config: &RouterConfig) -> String {
+    let mut lines = format!(
+        "set wanbond.globals.enabled=1\ndelete wanbond.globals.lan\nadd_list wanbond.globals.lan='{}'\n\
+         set wanbond.vps=server\nset wanbond.vps.code='{}'\n",
+        config.lan, config.code
+    );
+    for (device, role) in &config.wans {
+        let _ = write!(
+            lines,
+            "set wanbond.{device}=wan\nset wanbond.{device}.device={device}\n\
+             set wanbond.{device}.role={role}\n"
+        );
+    }
+    lines
+}
+
+/// Downloads until each WAN has carried a real share.
+async fn is_bonded(lab: &Lab) {
+    let now = || ["wan1", "wan2"].map(|wan| carried(lab, wan).0);
+    let before = now();
+    while !now().iter().zip(before).all(|(now, before)| *now > before + 1_000_000) {
+        let got = download(lab.lan(0), &Download::new(http(), 4_000_000)).await;
+        assert!(got.is_sound() && got.complete, "{got:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn installed_configured_started_reloaded_and_stopped() {
     let Some(lab) = lab(QUICK) else { return };
@@ -108,37 +140,47 @@ async fn installed_configured_started_reloaded_and_stopped() {
     let before = KernelState::capture(lab.router(0).ns()).unwrap();
 
     // As it comes: it runs, touches nothing, and answers.
+    let shipped = fs::read(source().join("openwrt/wanbond/files/etc/config/wanbond")).unwrap();
+    router.shell("sh /etc/uci-defaults/90-wanbond");
+    let there = router.shell("cat /etc/config/wanbond");
+    assert_eq!(there.as_bytes(), shipped, "a configuration that is there is left alone");
     router.init("enable");
     assert_eq!(router.shell("readlink /etc/rc.d/S95wanbond").trim(), "../init.d/wanbond");
     router.init("start");
     let first = router.wait("it answers", |_| true);
     assert!(!first.enabled);
 
-    let mut config = lab.router(0).pair().unwrap();
-    router.configure(&config.to_uci());
-    router.init("reload");
-    router.wait("connected, two WANs up", |status| {
-        let up =
-            |wan: &wanbond_control::status::WanStatus| wan.state == wanbond_control::WanState::Up;
-        status.wans.len() == 2 && status.wans.iter().all(up) && status.lanes.idle > 0
+    router.uci(&settings(&lab.router(0).pair().unwrap()));
+    let exported = lab.dir().join("exported");
+    let [meant, read] = ["/etc/config/wanbond", &exported.display().to_string()].map(|file| {
+        router.shell(&format!(
+            "uci export wanbond > {}; wanbond --config {file} check",
+            exported.display()
+        ))
     });
-    let got = download(lab.lan(0), &Download::new(http(), 500_000)).await;
-    assert!(got.is_sound() && got.complete, "{got:?}");
+    assert_eq!(meant, read, "what uci exports means the same");
+    router.init("reload");
+    router.wait("connected, two WANs up, lanes over both", |status| {
+        let ready = |wan: &wanbond_control::status::WanStatus| {
+            wan.state == wanbond_control::WanState::Up && wan.lanes > 0
+        };
+        status.wans.len() == 2 && status.wans.iter().all(ready) && status.lanes.idle > 0
+    });
+    timeout(PATIENCE, is_bonded(&lab)).await.expect("both WANs carry the LAN's traffic");
     assert!(lab.router(0).status().unwrap().flows.total > 0, "it went through the daemon");
 
     // A role changes under a connection.
     let echo = (ORIGIN_V4, origin::ECHO).into();
     let mut held = timeout(PATIENCE, lab.lan(0).tcp_connect(echo)).await.unwrap().unwrap();
     let mut byte = [0];
-    config.wans[1].1 = "backup".into();
-    router.configure(&config.to_uci());
+    router.uci("set wanbond.wan2.role=backup");
     router.init("reload");
     router.wait("the other role", |status| status.wans[1].role == Role::Backup);
     held.write_all(b"?").await.unwrap();
     timeout(PATIENCE, held.read_exact(&mut byte)).await.unwrap().unwrap();
 
     // What is wrong is refused, and the daemon goes on.
-    router.configure("config wanbond 'globals'\n\toption enabled 'perhaps'\n");
+    router.uci("set wanbond.globals.enabled=perhaps");
     assert!(lab.router(0).ns().output("/etc/init.d/wanbond", &["reload"]).is_err());
     assert_eq!(lab.router(0).status().unwrap().wans[1].role, Role::Backup);
 
