@@ -20,6 +20,7 @@
 //! | [`owned`] | which of all that is ours, and how to take it out again |
 //! | [`special`] | addresses that are not of the public Internet |
 //! | [`processor`] | how busy the machine is |
+//! | [`program`] | starting `nft` and others |
 //! | [`control_socket`] | how the command line reaches the running daemon |
 //!
 //! # Who owns what in the kernel
@@ -75,6 +76,7 @@ pub mod netstate;
 pub mod owned;
 pub mod prefix;
 pub mod processor;
+pub mod program;
 pub mod routing;
 pub mod socket;
 pub mod special;

@@ -8,6 +8,7 @@ mod uci;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,6 +51,10 @@ fn unpacked() -> TempDir {
     fs::copy(stand_in, at("root/etc/rc.common")).unwrap();
     std::os::unix::fs::symlink("busybox", at("root/usr/bin/sh")).unwrap();
     fs::copy(uci::uci(), at("root/usr/bin/uci")).unwrap();
+    // There is a jail; the stand-in for rc.common makes it.
+    fs::create_dir(at("root/usr/sbin")).unwrap();
+    fs::write(at("root/usr/sbin/ujail"), "").unwrap();
+    fs::set_permissions(at("root/usr/sbin/ujail"), fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
 
@@ -149,6 +154,11 @@ async fn installed_configured_started_reloaded_and_stopped() {
     router.init("start");
     let first = router.wait("it answers", |_| true);
     assert!(!first.enabled);
+    let jailed = router.shell("grep -E 'CapEff|NoNewPrivs' /proc/$(cat /run/procd-wanbond)/status");
+    assert_eq!(
+        jailed.split_whitespace().collect::<Vec<_>>(),
+        ["CapEff:", "000000000008302b", "NoNewPrivs:", "1"]
+    );
 
     router.uci(&settings(&lab.router(0).pair().unwrap()));
     let exported = lab.dir().join("exported");

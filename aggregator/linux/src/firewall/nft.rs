@@ -7,12 +7,12 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
 use super::bypass::counter;
 use super::{Bypass, Cut, LanTunnel, Redirect, VpsTunnel, domain_set};
 use crate::owned::Owner;
 use crate::prefix::{Family, IpPrefix};
+use crate::program::program;
 
 /// The firewall can't be set.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +217,7 @@ fn succeeded(output: &Output) -> Result<(), FirewallError> {
 }
 
 async fn run(arguments: &[&str], input: &str) -> Result<Output, FirewallError> {
-    let mut child = Command::new("nft")
+    let mut child = program("nft")
         .args(arguments)
         // Its words are looked at.
         .env("LC_ALL", "C")

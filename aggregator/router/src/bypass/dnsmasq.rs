@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::process::Command;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use wanbond_linux::firewall::domain_set;
 use wanbond_linux::owned::{Journal, Owner};
 use wanbond_linux::prefix::Family;
+use wanbond_linux::program::program;
 
 use super::{Domain, Rule};
 
@@ -205,14 +205,14 @@ fn folder_of(dnsmasq: &Running) -> Option<PathBuf> {
 
 /// Whether it was built for it.
 async fn can_fill_sets() -> io::Result<bool> {
-    let output = Command::new("dnsmasq").arg("--version").output().await?;
+    let output = program("dnsmasq").arg("--version").output().await?;
     Ok(fills_sets(&output.stdout))
 }
 
 /// Why the dnsmasq that is installed can't fill sets; `None` if it can. Whether it runs is not looked at.
 #[must_use]
 pub fn lacks_sets() -> Option<Unusable> {
-    match std::process::Command::new("dnsmasq").arg("--version").output() {
+    match program("dnsmasq").as_std_mut().arg("--version").output() {
         Ok(output) if fills_sets(&output.stdout) => None,
         Ok(_) => Some(Unusable::NoNftset),
         Err(_) => Some(Unusable::Absent),
@@ -232,7 +232,7 @@ fn restart_command(settings: &Settings) -> Option<String> {
 }
 
 async fn start_anew(command: &str) -> Result<(), String> {
-    let mut shell = Command::new("sh");
+    let mut shell = program("sh");
     shell.args(["-c", command]).kill_on_drop(true);
     // What it starts may keep these open.
     shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

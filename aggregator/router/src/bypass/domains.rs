@@ -13,6 +13,10 @@ use super::dnsmasq::{self, Settings, Unusable};
 
 /// dnsmasq may be started, or installed, later.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// Where procd starts it anew it is away for a moment.
+const RESTART: Duration = Duration::from_secs(1);
+/// So often it is waited for.
+const RESTARTS: u32 = 5;
 
 /// What there is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub(crate) async fn keep(
     found: watch::Sender<Found>,
     journal: Journal,
 ) {
-    let mut tables = 0;
+    let (mut tables, mut away) = (0, 0);
     // Until it is known what is wanted, what is there may be just that.
     if wanted.changed().await.is_err() {
         return;
@@ -44,11 +48,22 @@ pub(crate) async fn keep(
         let named = now.rules.iter().any(|rule| !rule.domains.is_empty());
         // Without a table there are no sets yet, nor rules that need them.
         let result = if now.tables > 0 || !named {
-            let fresh = std::mem::replace(&mut tables, now.tables) != now.tables;
-            Some(dnsmasq::follow(&now.rules, &now.settings, &journal, fresh).await)
+            let fresh = tables != now.tables;
+            let done = dnsmasq::follow(&now.rules, &now.settings, &journal, fresh).await;
+            if done.is_ok() {
+                tables = now.tables;
+            }
+            Some(done)
         } else {
             None
         };
+        let gone = matches!(result, Some(Err(Unusable::Absent | Unusable::NoFolder)));
+        if gone && away < RESTARTS && matches!(*found.borrow(), Some(Ok(()))) {
+            away += 1;
+            sleep(RESTART).await;
+            continue;
+        }
+        away = 0;
         let bad = matches!(result, Some(Err(_)));
         let was = found.send_replace(result.clone());
         if was != result && named {
