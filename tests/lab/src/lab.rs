@@ -329,7 +329,14 @@ impl Lab {
         self.vps.ip(&topology::far_lines(&net, 202))?;
         self.inet.ip(&topology::far_lines(&net, 201))?;
         router.ip(&net.router_lines(&spec.name, spec.mtu, metric))?;
-        Ok(WanState { spec: spec.clone(), metric, isp, link, net: Mutex::new(net) })
+        Ok(WanState {
+            spec: spec.clone(),
+            metric,
+            isp,
+            link,
+            net: Mutex::new(net),
+            device: Mutex::new(spec.name.clone()),
+        })
     }
 }
 

@@ -48,15 +48,34 @@ pub struct WanNet {
     pub host: u8,
     /// Last byte of the ISP's.
     pub gateway: u8,
-    /// Whether there is IPv6.
+    /// Whether the ISP has IPv6.
     pub ipv6: bool,
+    /// Whether the router has an IPv4 address now.
+    pub has_ipv4: bool,
+    /// Whether the router has an IPv6 address now.
+    pub has_ipv6: bool,
+    /// Whether the line is like PPPoE's: single addresses, and routes without a gateway.
+    pub point_to_point: bool,
 }
 
 impl WanNet {
     /// As a WAN starts.
     #[must_use]
     pub const fn new(number: u8, ipv6: bool) -> Self {
-        Self { number, host: 2, gateway: 1, ipv6 }
+        Self {
+            number,
+            host: 2,
+            gateway: 1,
+            ipv6,
+            has_ipv4: true,
+            has_ipv6: ipv6,
+            point_to_point: false,
+        }
+    }
+
+    /// The router gets another address.
+    pub(crate) const fn next_host(&mut self) {
+        self.host = if self.host >= 250 { 2 } else { self.host + 1 };
     }
 
     /// The router's address on the WAN, behind the ISP's NAT.
@@ -100,26 +119,32 @@ impl WanNet {
 
     /// Lines that `add` or `del` the router's addresses.
     pub(crate) fn router_address_lines(&self, device: &str, verb: &str) -> String {
-        let mut lines = format!("addr {verb} {}/24 dev {device}\n", self.router_v4());
-        if self.ipv6 {
+        let (of_v4, of_v6) = if self.point_to_point { (32, 128) } else { (24, 64) };
+        let mut lines = String::new();
+        if self.has_ipv4 {
+            let _ = writeln!(lines, "addr {verb} {}/{of_v4} dev {device}", self.router_v4());
+        }
+        if self.has_ipv6 {
             let nodad = if verb == "add" { " nodad" } else { "" };
-            let _ = writeln!(lines, "addr {verb} {}/64 dev {device}{nodad}", self.router_v6());
+            let _ = writeln!(lines, "addr {verb} {}/{of_v6} dev {device}{nodad}", self.router_v6());
         }
         lines
     }
 
     /// Lines that `add`, `replace` or `del` the router's default routes over this WAN.
     pub(crate) fn default_route_lines(&self, device: &str, verb: &str, metric: u32) -> String {
-        let mut lines = format!(
-            "route {verb} 0.0.0.0/0 via {} dev {device} metric {metric}\n",
-            self.gateway_v4()
-        );
-        if self.ipv6 {
-            let _ = writeln!(
-                lines,
-                "route {verb} ::/0 via {} dev {device} metric {metric}",
-                self.gateway_v6()
-            );
+        let via = |gateway: IpAddr| match self.point_to_point {
+            true => String::new(),
+            false => format!("via {gateway} "),
+        };
+        let mut lines = String::new();
+        if self.has_ipv4 {
+            let via = via(self.gateway_v4().into());
+            let _ = writeln!(lines, "route {verb} 0.0.0.0/0 {via}dev {device} metric {metric}");
+        }
+        if self.has_ipv6 {
+            let via = via(self.gateway_v6().into());
+            let _ = writeln!(lines, "route {verb} ::/0 {via}dev {device} metric {metric}");
         }
         lines
     }

@@ -22,6 +22,8 @@ pub(crate) struct WanState {
     pub(crate) isp: Namespace,
     pub(crate) link: Link,
     pub(crate) net: Mutex<WanNet>,
+    /// What the router calls its device now.
+    pub(crate) device: Mutex<String>,
 }
 
 /// What is between a router and its ISP.
@@ -39,6 +41,10 @@ impl WanState {
     pub(crate) fn net(&self) -> MutexGuard<'_, WanNet> {
         self.net.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn device(&self) -> MutexGuard<'_, String> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A WAN of a lab.
@@ -55,10 +61,16 @@ const DEVICE_GONE: Duration = Duration::from_secs(15);
 const PREFERRED: u32 = 1;
 
 impl Wan<'_> {
-    /// Its name, which is also the router's device.
+    /// Its name, which is also that of the router's device, unless [`Wan::plug_as`] has changed that.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.state.spec.name
+    }
+
+    /// What the router calls its device now.
+    #[must_use]
+    pub fn device(&self) -> String {
+        self.state.device().clone()
     }
 
     /// As the scenario describes it.
@@ -148,7 +160,7 @@ impl Wan<'_> {
             Link::Veth => false,
         };
         let (up_out, down_in) = self.state.isp.device_bytes(crate::topology::LINE)?;
-        let (down_out, up_in) = self.router().device_bytes(self.name())?;
+        let (down_out, up_in) = self.router().device_bytes(&self.device())?;
         let count = |bytes_in, bytes_out| crate::emulator::Counters {
             bytes_in,
             bytes_out,
@@ -169,7 +181,7 @@ impl Wan<'_> {
     /// # Errors
     /// When the device is gone.
     pub fn prefer(&self) -> Result<(), LabError> {
-        let lines = self.net().default_route_lines(self.name(), "replace", PREFERRED);
+        let lines = self.net().default_route_lines(&self.device(), "replace", PREFERRED);
         Ok(self.router().ip(&lines)?)
     }
 
@@ -178,7 +190,7 @@ impl Wan<'_> {
     /// # Errors
     /// When it was not preferred.
     pub fn unprefer(&self) -> Result<(), LabError> {
-        let lines = self.net().default_route_lines(self.name(), "del", PREFERRED);
+        let lines = self.net().default_route_lines(&self.device(), "del", PREFERRED);
         Ok(self.router().ip(&lines)?)
     }
 
@@ -189,8 +201,8 @@ impl Wan<'_> {
     pub fn readdress(&self) -> Result<(), LabError> {
         let mut net = self.state.net();
         let old = *net;
-        net.host = if net.host >= 250 { 2 } else { net.host + 1 };
-        let device = self.name();
+        net.next_host();
+        let device = &self.device();
         // With the old address its routes through the gateway may go, too: set them again.
         let lines = old.router_address_lines(device, "del")
             + &net.router_address_lines(device, "add")
@@ -210,8 +222,8 @@ impl Wan<'_> {
             .isp
             .ip(&(old.gateway_address_lines("del") + &net.gateway_address_lines("add")))?;
         let metric = self.state.metric;
-        let lines = old.default_route_lines(self.name(), "del", metric)
-            + &net.default_route_lines(self.name(), "add", metric);
+        let lines = old.default_route_lines(&self.device(), "del", metric)
+            + &net.default_route_lines(&self.device(), "add", metric);
         Ok(self.router().ip(&lines)?)
     }
 
@@ -228,15 +240,100 @@ impl Wan<'_> {
     /// # Errors
     /// On a plain veth, or when it is plugged in already.
     pub fn plug(&self) -> Result<(), LabError> {
+        self.plug_as(&self.device())
+    }
+
+    /// Plugs it in again, and the router calls its device otherwise.
+    ///
+    /// # Errors
+    /// On a plain veth, or when it is plugged in already.
+    pub fn plug_as(&self, device: &str) -> Result<(), LabError> {
         let link = self.emulated()?;
-        let tun = open_tun(self.router(), self.name())?;
+        let tun = open_tun(self.router(), device)?;
+        device.clone_into(&mut self.state.device());
         self.lab.emulator().replug(link, tun)?;
-        let net = self.net();
-        Ok(self.router().ip(&net.router_lines(
-            self.name(),
+        Ok(self.router().ip(&self.net().router_lines(
+            device,
             self.state.spec.mtu,
             self.state.metric,
         ))?)
+    }
+
+    /// Dials in again, as PPPoE does: the device goes, and comes back as a point-to-point link with
+    /// another address.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn redial(&self) -> Result<(), LabError> {
+        if self.router().device_bytes(&self.device()).is_ok() {
+            self.unplug()?;
+        }
+        {
+            let mut net = self.state.net();
+            net.point_to_point = true;
+            net.next_host();
+        }
+        self.plug()
+    }
+
+    /// Takes the router's IPv4 address and default route on this WAN, or gives them back.
+    ///
+    /// # Errors
+    /// When it is as wanted already, or the device is gone.
+    pub fn set_ipv4(&self, there: bool) -> Result<(), LabError> {
+        self.set_families(|net| net.has_ipv4 = there)
+    }
+
+    /// Takes the router's IPv6 address and default route on this WAN, or gives them back.
+    ///
+    /// # Errors
+    /// When it is as wanted already, or the device is gone.
+    pub fn set_ipv6(&self, there: bool) -> Result<(), LabError> {
+        self.set_families(|net| net.has_ipv6 = there)
+    }
+
+    fn set_families(&self, change: impl FnOnce(&mut WanNet)) -> Result<(), LabError> {
+        let mut net = self.state.net();
+        let old = *net;
+        change(&mut net);
+        let lost = WanNet {
+            has_ipv4: old.has_ipv4 && !net.has_ipv4,
+            has_ipv6: old.has_ipv6 && !net.has_ipv6,
+            ..old
+        };
+        let won = WanNet {
+            has_ipv4: net.has_ipv4 && !old.has_ipv4,
+            has_ipv6: net.has_ipv6 && !old.has_ipv6,
+            ..*net
+        };
+        let (device, metric) = (&self.device(), self.state.metric);
+        // IPv4's routes go with the address that they prefer, and by themselves with the last.
+        let lines = lost.default_route_lines(device, "del", metric)
+            + &lost.router_address_lines(device, "del")
+            + &won.router_address_lines(device, "add")
+            + &won.default_route_lines(device, "add", metric);
+        Ok(self.router().ip(&lines)?)
+    }
+
+    /// Puts the line back to what the scenario made it: device, addresses, both families, not cut.
+    ///
+    /// # Errors
+    /// On a plain veth.
+    pub fn as_built(&self) -> Result<(), LabError> {
+        if self.router().device_bytes(&self.device()).is_ok() {
+            self.unplug()?;
+        }
+        {
+            let mut net = self.state.net();
+            let old = *net;
+            *net = WanNet::new(net.number, self.state.spec.ipv6);
+            if net.gateway != old.gateway {
+                let lines = old.gateway_address_lines("del") + &net.gateway_address_lines("add");
+                self.state.isp.ip(&lines)?;
+            }
+        }
+        self.plug_as(self.name())?;
+        self.restore()
     }
 
     fn router(&self) -> &Namespace {

@@ -44,7 +44,7 @@ impl KernelState {
                 if line.contains('{') {
                     line.trim().clone_into(&mut context);
                 }
-                let line = without_expiry(line);
+                let line = without_numbers(&without_expiry(line));
                 lines.insert(format!("{}: {context} {line}", command.join(" ")));
             }
         }
@@ -84,6 +84,25 @@ fn without_expiry(line: &str) -> String {
     words.join(" ")
 }
 
+/// Numbers that the kernel gives by turns: of a device that was pulled and put back, of an MPTCP
+/// endpoint.
+fn without_numbers(line: &str) -> String {
+    let words: Vec<_> = line.split(' ').collect();
+    match words.as_slice() {
+        [number, device, ..] if is_number(number.strip_suffix(':')) && device.ends_with(':') => {
+            words[1..].join(" ")
+        }
+        [address, "id", number, ..] if is_number(Some(number)) => {
+            format!("{address} {}", words[3..].join(" "))
+        }
+        _ => line.to_owned(),
+    }
+}
+
+fn is_number(word: Option<&str>) -> bool {
+    word.is_some_and(|word| word.parse::<u32>().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +114,17 @@ mod tests {
             "default via a pref medium"
         );
         assert_eq!(without_expiry("x expires 3sec"), "x");
+    }
+
+    #[test]
+    fn numbers_do_not_count() {
+        assert_eq!(without_numbers("7: wan1: <UP> mtu 1500"), "wan1: <UP> mtu 1500");
+        assert_eq!(
+            without_numbers("192.0.2.1 id 4 subflow dev wan1"),
+            "192.0.2.1 subflow dev wan1"
+        );
+        let rule = "7001: from 192.0.2.1 lookup 7001";
+        assert_eq!(without_numbers(rule), rule);
     }
 
     #[test]

@@ -176,6 +176,12 @@ impl<'a> Router<'a> {
         Ok(())
     }
 
+    /// What was written last by [`Router::configure`].
+    #[must_use]
+    pub fn configuration(&self) -> Option<RouterConfig> {
+        self.state().config.clone()
+    }
+
     /// Starts the daemon, paired first if it is not yet, and waits until it answers its control
     /// socket. See [`Router::wait_ready`] for more.
     ///
