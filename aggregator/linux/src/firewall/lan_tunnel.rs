@@ -16,6 +16,9 @@ use crate::special::{SPECIAL_V4, SPECIAL_V6};
 /// one, as mwan3, pbr, tailscale and container engines use the lower three bytes; the others'
 /// bits stay as they are.
 pub const MARK: u32 = 0x1000_0000;
+/// The mark, as a bit, of packets that came through the tunnel: never a connection's. It leads nothing
+/// anywhere that has another route.
+pub const CAME_THROUGH: u32 = 0x0800_0000;
 
 /// Which of the LAN's packets go into the tunnel, and what may come out of it.
 ///
@@ -222,6 +225,10 @@ impl TunnelEnd {
         text.push_str("\t\ttype filter hook prerouting priority mangle; policy accept;\n");
         let _ =
             writeln!(text, "\t\tiifname {device} ct state new ct mark set ct mark or {MARK:#x}");
+        let _ = writeln!(
+            text,
+            "\t\tiifname {device} meta nfproto ipv4 meta mark set meta mark or {CAME_THROUGH:#x}"
+        );
         text.push_str("\t}\n");
         text.push_str("\tchain answers {\n");
         text.push_str("\t\ttype route hook output priority mangle; policy accept;\n");

@@ -21,7 +21,7 @@ pub use bypass::{
     BYPASS, Bypass, BypassRule, BypassWan, BypassWay, ONLY, WAN_BITS, domain_set, wan_mark,
 };
 pub use cut::Cut;
-pub use lan_tunnel::{LanTunnel, MARK, TunnelEnd};
+pub use lan_tunnel::{CAME_THROUGH, LanTunnel, MARK, TunnelEnd};
 pub use names::{Names, OWN};
 pub use nft::{
     FirewallError, Taken, bypass_counters, dropping_forward_chains, is_present, note_address,

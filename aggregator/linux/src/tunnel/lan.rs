@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{DEVICE, TunnelProblem, configure, forward_v4, restore, route, set, still_there};
-use crate::firewall::{self, LanTunnel, MARK};
+use crate::firewall::{self, CAME_THROUGH, LanTunnel, MARK};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::owned::{Journal, Owner};
 use crate::prefix::{Family, IpPrefix};
@@ -17,6 +17,8 @@ pub(crate) const TABLE: u32 = 7900;
 const OWN: u32 = 6997;
 const MARKED_NEAR: u32 = 6998;
 const MARKED: u32 = 6999;
+/// And of one after all tables (main: 32766, default: 32767).
+const LAST: u32 = 32768;
 
 /// What becomes of the LAN's packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,7 @@ impl LanPlan {
     /// 6997: from all to 10.239.0.1/32 lookup 7900           the server's end
     /// 6998: fwmark M lookup main suppress_prefixlength 0   what is near is not on the Internet
     /// 6999: fwmark M lookup 7900
+    /// 32768: fwmark F lookup 7900                          no WAN has IPv4: for its reverse-path filter
     /// default dev wanbond0 table 7900
     /// unreachable default table 7900 metric 4294967295     with `block`
     /// ```
@@ -74,6 +77,11 @@ impl LanPlan {
                 let mut far = OwnedRule::new(family, MARKED, RuleAction::Table(TABLE));
                 far.fwmark = Some((MARK, MARK));
                 rules.extend([near, far]);
+            }
+            if own.is_some() && family == Family::V4 {
+                let mut last = OwnedRule::new(family, LAST, RuleAction::Table(TABLE));
+                last.fwmark = Some((CAME_THROUGH, CAME_THROUGH));
+                rules.push(last);
             }
         }
         (routes, rules)
@@ -145,9 +153,16 @@ impl LanKernel {
         let devices: Vec<&str> = lan.iter().map(String::as_str).chain([DEVICE]).collect();
         forward_v4(&self.journal, &devices, problems);
         let own = format!("net/ipv4/conf/{DEVICE}/rp_filter");
-        let strict = |name: &str| sysctl::get(name).is_ok_and(|value| value == "1");
-        if strict(&own) || strict("net/ipv4/conf/all/rp_filter") {
+        let filters = [own.as_str(), "net/ipv4/conf/all/rp_filter"].map(sysctl::get);
+        let any = |value: &str| filters.iter().flatten().any(|set| set == value);
+        if any("1") {
             set(&self.journal, &own, "2", problems);
+        }
+        if any("1") || any("2") {
+            // A loose one still drops what no route at all would lead back to, as where WANs have
+            // IPv6 only: it is to see the rule for what came through the tunnel.
+            let name = format!("net/ipv4/conf/{DEVICE}/src_valid_mark");
+            set(&self.journal, &name, "1", problems);
         }
     }
 }
@@ -201,6 +216,7 @@ mod tests {
              rule 6997: from all to 10.239.0.1/32 lookup 7900\n\
              rule 6998: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
              rule 6999: from all fwmark 0x10000000/0x10000000 lookup 7900\n\
+             rule 32768: from all fwmark 0x8000000/0x8000000 lookup 7900\n\
              rule6 6997: from fd01::2 lookup 7900\n\
              rule6 6997: from all to fd01::1/128 lookup 7900\n\
              rule6 6998: from all fwmark 0x10000000/0x10000000 lookup 254 suppress_prefixlength 0\n\
