@@ -19,8 +19,13 @@ const FULL_CPU: u8 = 90;
 /// A WAN this much slower to answer than the best, and than this, helps single connections little.
 const FAR_FACTOR: f64 = 6.0;
 const FAR_MS: f64 = 250.0;
-/// IPv6 asks every link for packets of 1280 bytes (RFC 8200 §5): 1232 of UDP payload.
-const LEAST_DATAGRAM: u32 = 1232;
+/// What the tunnel begins with, before it has tried what passes: IPv6 asks every link for packets of
+/// 1280 bytes (RFC 8200 §5), 1232 of UDP payload.
+const UNTRIED_DATAGRAM: u32 = 1232;
+/// The tunnel's packets are of up to this many bytes; in smaller datagrams they don't go in one piece.
+const WHOLE_PACKET: u32 = 1400;
+/// IPv6 and UDP headers, and what the search for the size leaves open, bytes.
+const MOST_HEADERS: u32 = 48 + 8;
 /// Share of the time in which a window, not a line, held sending up.
 const WINDOW_SHARE: u8 = 30;
 
@@ -264,9 +269,9 @@ fn diagnose_wan(
         );
         report.note(name, what, "single connections gain little from it; role overflow uses it when the others are full");
     }
-    if let Some(path) = &wan.tunnel
-        && path.datagram > 0
-        && path.datagram < LEAST_DATAGRAM
+    if let (Some(path), Some(mtu)) = (&wan.tunnel, wan.mtu)
+        && path.datagram > UNTRIED_DATAGRAM
+        && path.datagram < WHOLE_PACKET.min(mtu.saturating_sub(MOST_HEADERS))
         && !wan.udp_blocked
     {
         let what = format!("only datagrams of up to {} bytes pass", path.datagram);
@@ -409,6 +414,7 @@ mod tests {
             rtt_min_ms: Some(18.0),
             loss_percent: Some(0.0),
             mptcp: MptcpState::Working,
+            mtu: Some(1500),
             tunnel: Some(PathStatus { datagram: 1452, ..PathStatus::default() }),
             ..WanStatus::default()
         }
@@ -503,6 +509,20 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_that_do_not_pass_though_the_link_takes_them_are_noted() {
+        let noted = |mtu: u32, datagram: u32| {
+            let mut status = healthy();
+            status.wans[0].mtu = Some(mtu);
+            status.wans[0].tunnel = Some(PathStatus { datagram, ..PathStatus::default() });
+            let findings = diagnose(&status, &FINE).findings;
+            findings.iter().any(|finding| finding.what.contains("only datagrams of up to"))
+        };
+        assert!(noted(1500, 1300));
+        // Not tried yet; enough for a whole packet; as small as the link.
+        assert!(!noted(1500, 1232) && !noted(1500, 1472) && !noted(1358, 1310));
+    }
+
+    #[test]
     fn a_portal_is_named_with_its_login_page() {
         let mut status = healthy();
         status.wans[1].state = WanState::Down;
@@ -538,7 +558,7 @@ mod tests {
     fn notes_come_after_warnings() {
         let mut status = healthy();
         status.wans[0].mptcp = MptcpState::Stripped;
-        status.wans[0].tunnel.as_mut().unwrap().datagram = 1100;
+        status.wans[0].tunnel.as_mut().unwrap().datagram = 1300;
         status.wans[1].rtt_min_ms = Some(600.0);
         status.wans[1].rtt_ms = Some(610.0);
         status.wans[1].udp_blocked = true;
@@ -546,7 +566,7 @@ mod tests {
         let findings = diagnose(&status, &beside).findings;
         let levels: Vec<_> = findings.iter().map(|f| f.level == Level::Warning).collect();
         assert_eq!(levels, [true, false, false, false, false, false], "{findings:?}");
-        for word in ["removes MPTCP", "1100 bytes", "after 600 ms", "clock", "receive window"] {
+        for word in ["removes MPTCP", "1300 bytes", "after 600 ms", "clock", "receive window"] {
             assert!(findings.iter().any(|f| f.what.contains(word)), "{word}: {findings:?}");
         }
     }
