@@ -12,6 +12,7 @@ use common::{connect, listen};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use wanbond_e2e::{PATIENCE, QUICK, all_up, http, lab, wait_until};
 use wanbond_lab::Lab;
@@ -237,4 +238,58 @@ async fn without_dnsmasq_connections_tell_where_they_go() {
     assert_eq!(&banner, b"SSH");
     let (_, left) = lab.router(0).stop().unwrap();
     assert_eq!(left, Vec::<String>::new());
+}
+
+/// The first datagram of a QUIC connection to example.com: RFC 9001, appendix A.2.
+const QUIC: &[u8] = include_bytes!("../../../aggregator/router/src/bypass/sniff/rfc9001_a2.bin");
+
+/// Sends this datagram, again after pauses as a QUIC client does, until it has arrived; who the server sees
+/// it come from, and how often it was sent.
+async fn datagram_seen_from(lab: &Lab, far: &UdpSocket, bytes: &[u8]) -> (IpAddr, u32) {
+    let near = lab.lan(0).udp_socket(([0, 0, 0, 0], 0).into()).unwrap();
+    let near = UdpSocket::from_std(near).unwrap();
+    let start = Instant::now();
+    for sent in 1.. {
+        assert!(start.elapsed() < PATIENCE, "it never arrives");
+        let _ = near.send_to(bytes, far.local_addr().unwrap()).await;
+        let mut buffer = [0; 2000];
+        let wait = Duration::from_millis(700);
+        if let Ok(Ok((length, from))) = timeout(wait, far.recv_from(&mut buffer)).await {
+            assert_eq!(&buffer[..length], bytes);
+            return (from.ip(), sent);
+        }
+    }
+    unreachable!("it is sent until it arrives")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_dnsmasq_a_quic_connection_goes_its_rules_way_from_the_first() {
+    let Some(lab) = lab(QUICK) else { return };
+    lab.server().start().unwrap();
+    let mut config = lab.router(0).pair().unwrap();
+    config.extra = "\nconfig bypass 'example'\n\tlist domain 'example.com'\n\toption port '443'\n\toption to 'wan:wan2'\n".into();
+    lab.router(0).configure(&config).unwrap();
+    lab.router(0).start().unwrap();
+    all_up(&lab);
+    let far = |ip: std::net::Ipv4Addr, port: u16| {
+        UdpSocket::from_std(lab.inet().udp_socket((ip, port).into()).unwrap()).unwrap()
+    };
+    let site = far(SECOND_V4, 443);
+    // What is not to be understood goes the usual way, and so does another port.
+    let mut other = QUIC.to_vec();
+    other[600] ^= 1;
+    let vps = IpAddr::from(VPS_V4);
+    assert_eq!(datagram_seen_from(&lab, &site, &other).await.0, vps);
+    assert_eq!(datagram_seen_from(&lab, &far(SECOND_V4, 444), QUIC).await.0, vps);
+    assert_eq!(addresses(&lab, "example"), Some(1), "its name was seen");
+    // On another address nothing is known yet: the first of it is held back, and none goes to the VPS.
+    let site = far(ORIGIN_V4, 443);
+    let (seen, sent) = datagram_seen_from(&lab, &site, QUIC).await;
+    println!("a QUIC connection to an unknown address arrives with the datagram number {sent}");
+    assert_eq!(seen, isp(&lab, "wan2"));
+    assert!(sent > 1, "the first can't have known");
+    wait_until("its address is noted", || addresses(&lab, "example") == Some(2)).await;
+    // The next one is the kernel's.
+    let (seen, _) = datagram_seen_from(&lab, &site, &other).await;
+    assert_eq!(seen, isp(&lab, "wan2"));
 }

@@ -3,10 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use wanbond_control::status::WanStatus;
 use wanbond_control::{Status, WanState};
-use wanbond_e2e::{PATIENCE, QUICK, http, lab};
+use wanbond_e2e::{PATIENCE, QUICK, carried, http, lab, wait_until};
 use wanbond_lab::Lab;
 use wanbond_lab::traffic::{Download, download};
 use wanbond_openwrt::{Bus, Caller, Provider};
@@ -111,11 +113,53 @@ async fn networks_are_found_by_name_and_the_object_serves() {
             break;
         }
         assert!(start.elapsed() < PATIENCE, "it does not come back to the bus");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     let (ended, left) = lab.router(0).stop().unwrap();
     assert!(ended.success(), "{ended}");
     assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_modem_that_comes_back_under_another_name_is_the_same_wan() {
+    let Some((lab, socket)) = openwrt() else { return };
+    let _bus = Bus::start(&socket);
+    let netifd = Provider::start(&socket, "network.interface", "dump", dump(&json!("wan2")));
+    lab.router(0).start().unwrap();
+    wait(&lab, "all networks up", all_up);
+    let job = Download::timed(http(), Duration::from_secs(300));
+    tokio::select! {
+        got = download(lab.lan(0), &job) => panic!("the download has ended: {got:?}"),
+        () = async {
+            is_used(&lab).await;
+            lab.wan("wan2").unplug().unwrap();
+            let gone = json!({"interface": "lte", "up": false, "pending": false, "available": false});
+            netifd.change(dump(&gone));
+            let mobile = |is_it: fn(&WanStatus) -> bool| {
+                lab.router(0).status().is_ok_and(|status| is_it(&status.wans[1]))
+            };
+            wait_until("it is down", || mobile(|wan| wan.state == WanState::Down)).await;
+            lab.wan("wan2").plug_as("wwan7").unwrap();
+            netifd.change(dump(&json!("wwan7")));
+            let is_back =
+                |wan: &WanStatus| wan.state == WanState::Up && wan.device.as_deref() == Some("wwan7");
+            wait_until("it is back", || mobile(is_back)).await;
+            is_used(&lab).await;
+        } => {}
+    }
+    let status = lab.router(0).status().unwrap();
+    assert_eq!((status.wans[1].name.as_str(), status.wans.len()), ("mobile", 2));
+    let (ended, left) = lab.router(0).stop().unwrap();
+    assert!(ended.success(), "{ended}");
+    // The device itself is the test's doing.
+    let ours = left.iter().filter(|line| !line.contains("wan2") && !line.contains("wwan7"));
+    assert_eq!(ours.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// Waits until the second WAN carries a real share.
+async fn is_used(lab: &Lab) {
+    let before = carried(lab, "wan2").0;
+    wait_until("the modem carries", || carried(lab, "wan2").0 > before + 2_000_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +215,7 @@ async fn nonsense_on_the_bus_does_no_harm() {
     for bytes in nonsense {
         let (mut daemon, _) = listener.accept().unwrap();
         daemon.write_all(&bytes).unwrap();
-        daemon.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        daemon.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let _ = daemon.read(&mut [0; 4096]);
         drop(daemon);
         assert_eq!(lab.router(0).ended(), None, "{}", lab.router(0).log());

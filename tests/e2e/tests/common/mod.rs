@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each theme is a program of its own and uses a part of this")]
 
 pub(crate) mod capture;
+pub(crate) mod chaos;
 pub(crate) mod name_server;
+pub(crate) mod ongoing;
 pub(crate) mod rogue;
 
 use std::net::{IpAddr, SocketAddr};
