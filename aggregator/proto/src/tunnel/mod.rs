@@ -55,7 +55,7 @@ use fec::{Protector, Recoverer};
 use path::{ACTIVE_FOR, Item, Path};
 use queue::EntryQueue;
 use reorder::Reorder;
-use repair::{Key, RepairStore};
+use repair::RepairStore;
 use stream::Streams;
 
 /// Buffers kept for use again.
@@ -87,7 +87,7 @@ pub struct Tunnel {
     queue: EntryQueue,
     repair: RepairStore,
     /// Copies to go over a second path, with the one they went over first.
-    duplicates: VecDeque<(Key, u8)>,
+    duplicates: VecDeque<(transmit::Original, u8)>,
     duplicate_credit: i64,
     duplicate_credit_at: Time,
     protector: Protector,

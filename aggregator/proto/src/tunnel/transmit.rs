@@ -8,7 +8,7 @@ use super::path::Item;
 use super::queue::Taken;
 use super::repair::Key;
 use super::schedule::{Order, QUICK_SKEW};
-use super::stream::Streams;
+use super::stream::{SentFrame, Streams};
 use super::wire::{self, PACKET_HEAD, PARITY_HEAD, PacketFlags, PacketFrame, ParityFrame, Part};
 use super::{Transmit, Tunnel, recycle};
 use crate::Time;
@@ -38,6 +38,13 @@ pub(super) struct SecondHalf {
     flags: PacketFlags,
     packet: Vec<u8>,
     from: usize,
+}
+
+/// What is to go over a second path as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Original {
+    Packet(Key),
+    Stream(SentFrame),
 }
 
 /// A datagram being made.
@@ -221,6 +228,13 @@ impl Tunnel {
             let Some(frame) = self.streams.poll_frame(room, out) else { return };
             draft.wants_ack = true;
             self.items.push(Item::Stream(frame));
+            if self.streams.is_precious(&frame)
+                && self.may_duplicate(now, order, index, frame.data_len(), false)
+            {
+                let number = self.paths[index].id.number();
+                self.duplicates.push_back((Original::Stream(frame), number));
+                self.figures.duplicated += 1;
+            }
             if !self.queue.is_empty() {
                 self.streams_turn -= (room - draft.room(out)) as i64;
             }
@@ -298,7 +312,7 @@ impl Tunnel {
             Ok(key) => {
                 self.items.push(Item::Packet(key));
                 if precious && several && self.may_duplicate(now, order, index, length, dns) {
-                    self.duplicates.push_back((key, number));
+                    self.duplicates.push_back((Original::Packet(key), number));
                     self.figures.duplicated += 1;
                 }
             }
@@ -333,15 +347,31 @@ impl Tunnel {
 
     fn write_duplicates(&mut self, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
         let number = self.paths[index].id.number();
-        while let Some(&(key, first)) = self.duplicates.front() {
-            let Some(copied) = self.repair.get(key) else {
-                self.duplicates.pop_front();
-                continue;
-            };
-            if first == number || copied.packet.len() + PACKET_HEAD > draft.room(out) {
+        while let Some(&(original, first)) = self.duplicates.front() {
+            if first == number {
                 return;
             }
-            self.write_copy(key, number, draft, out);
+            let room = draft.room(out);
+            match original {
+                Original::Packet(key) => {
+                    if let Some(copied) = self.repair.get(key) {
+                        if copied.packet.len() + PACKET_HEAD > room {
+                            return;
+                        }
+                        self.write_copy(key, number, draft, out);
+                    }
+                }
+                Original::Stream(frame) => {
+                    if draft.wants_ack && frame.data_len() + Streams::LEAST_ROOM > room {
+                        // Into the next.
+                        return;
+                    }
+                    if let Some(copy) = self.streams.poll_copy(frame, room, out) {
+                        draft.wants_ack = true;
+                        self.items.push(Item::Stream(copy));
+                    }
+                }
+            }
             self.duplicates.pop_front();
         }
     }

@@ -8,6 +8,9 @@ use super::{StreamId, Streams};
 /// What a stream may send before it is the next one's turn, bytes: about a datagram.
 const QUANTUM: i32 = 1500;
 
+/// So many bytes of a stream that has rested are worth sending twice.
+const PRECIOUS: u64 = 1500;
+
 impl Streams {
     /// Room that is always enough for a frame if there is one to send, bytes.
     pub const LEAST_ROOM: usize = 192;
@@ -131,6 +134,36 @@ impl Streams {
             self.note_writable(id);
         }
         sent
+    }
+
+    /// Whether `frame`, just sent, is among the first bytes of its stream after a rest: a question,
+    /// an answer, a keystroke, for which somebody waits.
+    #[must_use]
+    pub fn is_precious(&self, frame: &SentFrame) -> bool {
+        let data = matches!(frame.kind, Kind::Data | Kind::DataEnd);
+        let stream = self.map.get(&frame.stream).filter(|_| data && !frame.is_repeat());
+        stream.is_some_and(|stream| stream.send.since_rest(frame.value) < PRECIOUS)
+    }
+
+    /// Appends the data of `frame`, which is on its way, once more; what does not fit into `room`
+    /// bytes follows like lost data. `None` if it need not be sent any more.
+    pub fn poll_copy(
+        &mut self,
+        frame: SentFrame,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<SentFrame> {
+        let stream = self.map.get_mut(&frame.stream)?;
+        let (start, end) = frame.range();
+        if stream.send.has_lost() {
+            // It is sent again anyway, or after what is.
+            return None;
+        }
+        stream.send.lost(start, end, frame.copy);
+        if !stream.send.has_lost() {
+            return None;
+        }
+        self.poll_data(frame.stream, room, out)
     }
 
     /// Whether the stream has data to send, again or for the first time.

@@ -36,6 +36,8 @@ pub(super) struct SendBuffer {
     next: u64,
     /// Bytes written.
     written: u64,
+    /// When so many were written, the peer last had all of them.
+    rest: u64,
     /// Where the peer's window ends.
     max: u64,
     state: State,
@@ -52,6 +54,7 @@ impl SendBuffer {
             base: 0,
             next: 0,
             written: 0,
+            rest: 0,
             max: LEAST_STREAM_WINDOW,
             state: State::Open,
             stopped: None,
@@ -70,6 +73,11 @@ impl SendBuffer {
     /// Bytes that are not acknowledged.
     pub(super) fn unacked(&self) -> u64 {
         self.written.saturating_sub(self.base)
+    }
+
+    /// Bytes from where the peer last had everything up to `offset`.
+    pub(super) fn since_rest(&self, offset: u64) -> u64 {
+        offset.saturating_sub(self.rest)
     }
 
     /// Bytes that were never sent.
@@ -103,6 +111,9 @@ impl SendBuffer {
 
     /// Takes `data`, all of it.
     pub(super) fn write(&mut self, data: &[u8], pool: &mut Pool) {
+        if self.base == self.written {
+            self.rest = self.written;
+        }
         self.blocks.write(self.written, data, pool);
         self.written += data.len() as u64;
     }

@@ -126,6 +126,41 @@ fn what_is_lost_goes_first_and_only_once() {
 }
 
 #[test]
+fn what_somebody_waits_for_goes_twice() {
+    let (mut router, mut server) = pair();
+    let id = router.open().expect("allowed");
+    settle(&mut router, &mut server);
+    router.write(id, &[1; 900]).expect("open");
+    let first = send(&mut router).remove(0).1;
+    assert!(router.is_precious(&first));
+    let mut out = Vec::new();
+    let copy = router.poll_copy(first, 1400, &mut out).expect("it is not acknowledged");
+    assert!(copy.is_repeat() && copy.data_len() == 900 && out.len() > 900);
+    assert!(!router.is_precious(&copy) && !router.has_pending());
+    // One of both is lost: the other speaks for it.
+    router.on_lost(first);
+    assert!(!router.has_pending());
+    router.on_acked(copy);
+    assert_eq!(router.unacked(id), 0);
+    assert_eq!(router.poll_copy(first, 1400, &mut out), None, "it has arrived");
+    // Both are lost.
+    router.write(id, &[2; 900]).expect("open");
+    let second = send(&mut router).remove(0).1;
+    let copy = router.poll_copy(second, 1400, &mut out).expect("it is not acknowledged");
+    router.on_lost(copy);
+    assert_eq!(router.pending_bytes(), 900);
+    assert_eq!(router.poll_copy(second, 1400, &mut out), None, "it is sent again anyway");
+    send(&mut router);
+    send(&mut router).into_iter().for_each(|(_, frame)| router.on_acked(frame));
+    router.on_acked(second);
+    // Of bulk, only the beginning.
+    router.write(id, &[3; 20_000]).expect("open");
+    let sent = send(&mut router);
+    let precious = sent.iter().filter(|(_, frame)| router.is_precious(frame)).count();
+    assert_eq!(precious, 2, "of {}", sent.len());
+}
+
+#[test]
 fn out_of_order_and_overlapping() {
     let (_, mut server) = pair();
     let data: Vec<u8> = (0..30_000u32).map(|n| (n % 251) as u8).collect();
