@@ -19,7 +19,7 @@
 //! | [`tunnel`] | addresses, routes and rules around the tunnel's device, at both ends |
 //! | [`owned`] | which of all that is ours, and how to take it out again |
 //! | [`special`] | addresses that are not of the public Internet |
-//! | [`processor`] | how busy the machine is |
+//! | [`processor`] | how busy the machine is, and how finely it keeps time |
 //! | [`program`] | starting `nft` and others |
 //! | [`control_socket`] | how the command line reaches the running daemon |
 //!

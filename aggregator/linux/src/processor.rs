@@ -1,4 +1,8 @@
-//! How busy the machine's processor is.
+//! How busy the machine's processor is, and how finely it keeps time.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_getres};
 
 /// Since the start of the machine, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,6 +33,14 @@ impl Processor {
         }
         busy(self.before?, self.last?)
     }
+}
+
+/// Whether a sleep of some microseconds is about that long. Without high-resolution timers (time(7)) it
+/// lasts until the next tick, up to 10 ms away.
+#[must_use]
+pub fn sleeps_are_short() -> bool {
+    const FINE: Duration = Duration::from_micros(100);
+    clock_getres(ClockId::CLOCK_MONOTONIC).is_ok_and(|resolution| Duration::from(resolution) < FINE)
 }
 
 fn busy(from: Ticks, to: Ticks) -> Option<u8> {

@@ -2,10 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{debug, warn};
+use wanbond_linux::processor::sleeps_are_short;
 use wanbond_linux::tun::{RecvBuffer, Tun, TunError, TunOptions, TunQueue};
 use wanbond_linux::tunnel::DEVICE;
+
+use super::gather::{GATHER, Gathering};
 
 /// Bytes that are read from the device before they are handed over.
 pub(super) const BATCH: usize = 128 * 1024;
@@ -50,8 +54,10 @@ impl PacketBatch {
 pub async fn read_packets(queue: &TunQueue, mut each: impl FnMut(&PacketBatch)) {
     let mut buffer = RecvBuffer::new();
     let mut batch = PacketBatch::default();
+    let mut gathering = sleeps_are_short().then(|| Gathering::new(Instant::now()));
     loop {
         batch.clear();
+        let mut reads = 0;
         let mut received = queue.recv(&mut buffer, |packet| batch.push(packet)).await;
         loop {
             match received {
@@ -66,6 +72,7 @@ pub async fn read_packets(queue: &TunQueue, mut each: impl FnMut(&PacketBatch)) 
                     return;
                 }
             }
+            reads += 1;
             if batch.bytes.len() >= BATCH {
                 break;
             }
@@ -73,6 +80,13 @@ pub async fn read_packets(queue: &TunQueue, mut each: impl FnMut(&PacketBatch)) 
         }
         if !batch.ends.is_empty() {
             each(&batch);
+        }
+        if let Some(gathering) = &mut gathering
+            && gathering.is_worth_it(Instant::now(), reads)
+            && batch.bytes.len() < BATCH
+        {
+            // The thread and not only the task: while it waited for events, each packet would wake it.
+            std::thread::sleep(GATHER);
         }
         // Others have work too, however much comes in.
         tokio::task::yield_now().await;

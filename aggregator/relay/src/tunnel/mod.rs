@@ -14,6 +14,7 @@
 //! once and there is a second core does a helper do so instead, beside the reader.
 
 pub mod device;
+mod gather;
 mod helper;
 mod outbox;
 mod stream;
