@@ -54,6 +54,10 @@ def read(path):
             raise MakefileError(f"{path}: no {what}")
         return value
 
+    def script(kind):
+        # As make would write it: $$ is $.
+        return blocks.get(f"Package/{name}/{kind}", "").replace("$$", "$")
+
     version = need(variables.get("PKG_VERSION"), "PKG_VERSION")
     return Description(
         name=name,
@@ -68,9 +72,8 @@ def read(path):
         long=variables.get("LUCI_DESCRIPTION", "")
         if luci
         else " ".join(blocks.get(f"Package/{name}/description", "").split()),
-        postinst=LUCI_POSTINST if luci else "",
-        # As make would write it: $$ is $.
-        postrm=blocks.get(f"Package/{name}/postrm", "").replace("$$", "$"),
+        postinst=LUCI_POSTINST if luci else script("postinst"),
+        postrm=script("postrm"),
         luci=luci,
     )
 

@@ -129,7 +129,7 @@ fn an_ipk_has_what_opkg_needs() {
         assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
     }
     assert_eq!(control["conffiles"].1, format!("/{CONFIG}\n").as_bytes());
-    for script in ["postinst", "prerm", "postrm"] {
+    for script in ["postinst", "postinst-pkg", "prerm", "postrm"] {
         let (mode, content) = &control[script];
         assert_eq!(*mode, 0o755, "{script}");
         parses(content);
@@ -156,6 +156,9 @@ fn an_apk_has_what_apk_needs() {
     assert!(lists("conffiles_static").starts_with(&format!("/{CONFIG} ")));
     let scripts = package.scripts();
     assert_eq!(scripts.len(), 4, "after install and upgrade, before and after removal");
+    let upgraded: Vec<_> = scripts.values().filter(|s| s.contains("PKG_UPGRADE=1")).collect();
+    assert_eq!(upgraded.len(), 1);
+    assert!(upgraded[0].contains("/etc/init.d/wanbond restart"), "{}", upgraded[0]);
     for script in scripts.values() {
         parses(script.as_bytes());
     }
