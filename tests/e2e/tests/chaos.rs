@@ -57,7 +57,7 @@ fn setting(name: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn transfers_complete_or_are_reset_and_the_kernel_is_as_configured() {
     let seed = setting("WANBOND_CHAOS_SEED").unwrap_or(1);
-    let length = Duration::from_secs(setting("WANBOND_CHAOS_SECONDS").unwrap_or(40));
+    let length = Duration::from_secs(setting("WANBOND_CHAOS_SECONDS").unwrap_or(20));
     println!("WANBOND_CHAOS_SEED={seed} WANBOND_CHAOS_SECONDS={}", length.as_secs());
     let scenario = Scenario::parse(SCENARIO, "chaos".as_ref()).expect("the scenario is right");
     let Some(lab) = Lab::build_or_skip(&scenario) else { return };
