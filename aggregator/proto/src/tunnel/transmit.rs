@@ -116,10 +116,11 @@ impl Tunnel {
             return None;
         }
         let order = Order::new(&self.paths, self.peer_unusable, self.peer_spare);
-        let paced = order.iter().filter_map(|index| self.paths[index].sends_at()).min();
-        // A path that may send and does not waits for a better one, or for the flow to have waited.
+        // A path that may send and does not waits for a better one, or for the flow to have waited. It
+        // must not hide when another may.
         let soon = self.now + STALLED;
-        paced.map(|at| if at <= self.now { soon } else { at.min(soon) })
+        let paced = order.iter().filter_map(|index| self.paths[index].sends_at());
+        paced.map(|at| if at <= self.now { soon } else { at.min(soon) }).min()
     }
 
     fn begin(&mut self, now: Time, size: u16, out: &mut Vec<u8>) -> Draft {
