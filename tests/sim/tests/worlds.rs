@@ -16,7 +16,7 @@ const USUAL: u64 = 1_000;
 const KEPT: &[u64] = &[];
 /// Seeds that break a rule and are not understood or not mended yet. One that has come to hold must go
 /// from here.
-const NOT_YET: &[u64] = &[207, 473, 527, 1000, 1022, 1087, 1316];
+const NOT_YET: &[u64] = &[473, 527, 1000, 1022, 1087, 1316];
 /// Failures that are told; the rest is only counted.
 const TOLD: usize = 5;
 /// Runs that may be spent on making a failure smaller.
