@@ -173,8 +173,11 @@ async fn it_stands_back_where_mwan3_is_active() {
     let status =
         wait(&lab, "told why", |status| status.wans.iter().all(|w| w.why.starts_with("mwan3")));
     assert!(status.wans.iter().all(|wan| wan.state == WanState::Down));
-    let nft = lab.router(0).ns().output("nft", &["list", "ruleset"]).unwrap();
-    assert!(!String::from_utf8_lossy(&nft.stdout).contains("redirect"), "nothing is taken over");
+    let taken_over = || {
+        let nft = lab.router(0).ns().output("nft", &["list", "ruleset"]).unwrap();
+        String::from_utf8_lossy(&nft.stdout).contains("redirect")
+    };
+    wait_until("nothing is taken over", || !taken_over()).await;
     procd.change(json!({}));
     netifd.change(dump(&json!("wan2")));
     wait(&lab, "all up once it is gone", all_up);

@@ -200,6 +200,8 @@ impl Serving<'_> {
                 Err(error) => return refused(error),
             },
         };
+        // First, as with the networks known there would be bonding.
+        self.look_for_rivals().await?;
         let nothing = Value::Table(Vec::new());
         match self.connection.call(netifd, "dump", &nothing).await {
             Ok(dump) => {
@@ -217,7 +219,6 @@ impl Serving<'_> {
                 return refused(error);
             }
         }
-        self.look_for_rivals().await?;
         Ok(true)
     }
 
