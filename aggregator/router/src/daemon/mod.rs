@@ -101,16 +101,25 @@ pub async fn run(path: PathBuf, ubus: PathBuf, wait: bool) -> Result<()> {
         }
         Err(problem) => return Err(problem.into()),
     };
+    // It outlives runs: who calls while the daemon starts anew gets an answer, too.
+    let (interfaces, interfaces_seen) = watch::channel(Arc::default());
+    let (rival, rival_seen) = watch::channel(None);
+    let (present, present_seen) = watch::channel(None);
+    let ubus = Ubus { socket: ubus, run: present_seen, requests, interfaces, rival };
+    let mut ubus = tokio::spawn(boxed(ubus.run()));
+    let _ubus = AbortOnDrop(ubus.abort_handle());
     let result = loop {
         let (reload, reloads) = mpsc::channel::<Config>(1);
         let usage = usage::path_for(&path);
-        let outside =
-            Outside { ubus: &ubus, usage: &usage, requests: &requests, lasting: &lasting };
+        let surroundings =
+            Surroundings { interfaces: interfaces_seen.clone(), rival: rival_seen.clone() };
+        let outside = Outside { surroundings, usage: &usage, present: &present, lasting: &lasting };
         let run = run_with(config.clone(), &journal, reloads, &mut asked, outside);
         tokio::pin!(run);
         let ended = loop {
             tokio::select! {
                 ended = &mut run => break Some(ended),
+                Err(panic) = &mut ubus => break Some(Err(panic).context("what serves ubus failed")),
                 _ = terminate.recv() => break None,
                 _ = interrupt.recv() => break None,
                 _ = hangup.recv() => match load(&path) {
@@ -140,6 +149,9 @@ pub async fn run(path: PathBuf, ubus: PathBuf, wait: bool) -> Result<()> {
         }
     };
     info!("stopping");
+    // Who still asks is told so.
+    asked.close();
+    while asked.try_recv().is_ok() {}
     let report = cleanup(&journal).await;
     dnsmasq::clean(&journal).await;
     if report.errors.is_empty() {
@@ -166,15 +178,13 @@ fn load(path: &Path) -> Result<Config, config::LoadError> {
     Ok(loaded.config)
 }
 
-/// Where others reach the daemon.
-#[derive(Clone, Copy)]
+/// What a run has from outside.
 struct Outside<'a> {
-    /// ubusd's socket.
-    ubus: &'a Path,
+    surroundings: Surroundings,
     /// Where it is written down what WANs have carried.
     usage: &'a Path,
-    /// What they ask.
-    requests: &'a mpsc::Sender<Asked>,
+    /// Where it says that it is the present one.
+    present: &'a watch::Sender<Option<Arc<Shared>>>,
     /// What outlives the run.
     lasting: &'a Arc<Lasting>,
 }
@@ -220,20 +230,11 @@ async fn run_with(
     } else {
         info!("switched off by its configuration: nothing is touched");
     }
-    let (interfaces, interfaces_seen) = watch::channel(Arc::default());
-    let (rival, rival_seen) = watch::channel(None);
-    let ubus = Ubus {
-        socket: outside.ubus.to_owned(),
-        shared: Arc::clone(&shared),
-        requests: outside.requests.clone(),
-        interfaces,
-        rival,
-    };
-    tasks.spawn(boxed(ubus.run()));
-    let surroundings = Surroundings { interfaces: interfaces_seen, rival: rival_seen };
+    outside.present.send_replace(Some(Arc::clone(&shared)));
     let usage = Usage::load(outside.usage.to_owned());
     let mut brain =
-        Brain::new(config, Arc::clone(&shared), journal.clone(), surroundings, usage).await?;
+        Brain::new(config, Arc::clone(&shared), journal.clone(), outside.surroundings, usage)
+            .await?;
     let result = tokio::select! {
         result = brain.run(evidence_in, reloads, asked) => result,
         Some(ended) = tasks.join_next() => match ended {

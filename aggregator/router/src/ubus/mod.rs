@@ -25,6 +25,7 @@ use wanbond_relay::boxed;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
+use wanbond_control::Event;
 
 pub(crate) use self::blobmsg::Value;
 use self::connection::{Caller, Connection, UbusError};
@@ -49,7 +50,8 @@ const MOST_CALLS: usize = 16;
 /// What the task needs.
 pub(crate) struct Ubus {
     pub(crate) socket: PathBuf,
-    pub(crate) shared: Arc<Shared>,
+    /// The daemon's present run, whose events are told.
+    pub(crate) run: watch::Receiver<Option<Arc<Shared>>>,
     pub(crate) requests: mpsc::Sender<Asked>,
     pub(crate) interfaces: watch::Sender<Arc<Interfaces>>,
     /// What else steers the same traffic here, in a sentence.
@@ -104,13 +106,54 @@ impl Ubus {
     }
 }
 
+/// The events of a run, one after the other.
+struct News {
+    of: Option<(Arc<Shared>, watch::Receiver<u64>)>,
+    /// The number of the last one given.
+    told: u64,
+}
+
+impl News {
+    /// All of its events, none without a run.
+    fn of(run: Option<Arc<Shared>>) -> Self {
+        let with_news = |run: Arc<Shared>| {
+            let news = run.watch_events();
+            (run, news)
+        };
+        Self { of: run.map(with_news), told: 0 }
+    }
+
+    /// Leaves out what was.
+    fn skip(&mut self) {
+        if let Some((run, _)) = &self.of {
+            self.told = run.events().last_seq();
+        }
+    }
+
+    /// Waits for the next one. Can be dropped and called again.
+    async fn next(&mut self) -> Event {
+        let Some((run, news)) = &mut self.of else { return std::future::pending().await };
+        loop {
+            let next = run.events().since(self.told).next().cloned();
+            if let Some(event) = next {
+                self.told = event.seq;
+                return event;
+            }
+            if news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
 impl Serving<'_> {
     async fn run(
         &mut self,
         mut answered: mpsc::Receiver<(Caller, Answer)>,
     ) -> Result<std::convert::Infallible, UbusError> {
-        let mut news = self.ubus.shared.watch_events();
-        let mut told = self.ubus.shared.events().last_seq();
+        let mut runs = self.ubus.run.clone();
+        let mut news = News::of(runs.borrow_and_update().clone());
+        news.skip();
         let mut look_at = Some(Instant::now());
         loop {
             tokio::select! {
@@ -122,7 +165,8 @@ impl Serving<'_> {
                 Some((caller, (status, data))) = answered.recv() => {
                     self.connection.reply(caller, status, data.as_ref()).await?;
                 }
-                _ = news.changed() => told = self.tell_events(told).await?,
+                Ok(()) = runs.changed() => news = News::of(runs.borrow_and_update().clone()),
+                event = news.next() => self.tell(&event).await?,
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
                     let found = self.look().await?;
                     look_at = (!found).then(|| Instant::now() + AGAIN);
@@ -178,17 +222,14 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// Notifies of the events after number `told`; the number of the last one.
-    async fn tell_events(&mut self, told: u64) -> Result<u64, UbusError> {
-        let events: Vec<_> = self.ubus.shared.events().since(told).cloned().collect();
-        let mut last = told;
-        for event in events {
-            last = event.seq;
-            if let Some(document) = object::document(&event) {
-                self.connection.notify(self.object, event.kind.as_str(), &document).await?;
+    /// Notifies of an event.
+    async fn tell(&mut self, event: &Event) -> Result<(), UbusError> {
+        match object::document(event) {
+            Some(document) => {
+                self.connection.notify(self.object, event.kind.as_str(), &document).await
             }
+            None => Ok(()),
         }
-        Ok(last)
     }
 
     /// Looks where the networks are. `false` if netifd is not there.
