@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -160,6 +162,44 @@ async fn a_modem_that_comes_back_under_another_name_is_the_same_wan() {
 async fn is_used(lab: &Lab) {
     let before = carried(lab, "wan2").0;
     wait_until("the modem carries", || carried(lab, "wan2").0 > before + 2_000_000).await;
+}
+
+/// A page asks as soon as it has applied a change for which the daemon starts anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_calls_while_it_starts_anew_is_answered() {
+    let Some((lab, socket)) = openwrt() else { return };
+    let _bus = Bus::start(&socket);
+    let _netifd = Provider::start(&socket, "network.interface", "dump", dump(&json!("wan2")));
+    lab.router(0).start().unwrap();
+    wait(&lab, "all networks up", all_up);
+    let (answers, answered) = mpsc::channel();
+    let over = Arc::new(AtomicBool::new(false));
+    let asker = std::thread::spawn({
+        let (socket, over) = (socket.clone(), Arc::clone(&over));
+        move || {
+            let mut caller = Caller::connect(&socket);
+            while !over.load(Ordering::Relaxed) {
+                let answer = caller.call("wanbond", "status", &json!({}));
+                let _ = answers.send(answer.is_ok());
+            }
+        }
+    });
+    let mut config = lab.router(0).configuration().unwrap();
+    for tcp in ["stream", "auto", "packet", "auto", "stream", "auto"] {
+        config.tcp = tcp.into();
+        lab.router(0).configure(&config).unwrap();
+        lab.router(0).reload().unwrap();
+        for _ in 0..20 {
+            let ok = answered.recv_timeout(PATIENCE).expect("a call is answered");
+            assert!(ok, "and not refused, tcp {tcp}");
+        }
+    }
+    wait(&lab, "all networks up again", all_up);
+    over.store(true, Ordering::Relaxed);
+    asker.join().unwrap();
+    let (ended, left) = lab.router(0).stop().unwrap();
+    assert!(ended.success(), "{ended}");
+    assert_eq!(left, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
