@@ -175,7 +175,7 @@ async fn who_calls_while_it_starts_anew_is_answered() {
     let (answers, answered) = mpsc::channel();
     let over = Arc::new(AtomicBool::new(false));
     let asker = std::thread::spawn({
-        let (socket, over) = (socket.clone(), Arc::clone(&over));
+        let (socket, over) = (socket, Arc::clone(&over));
         move || {
             let mut caller = Caller::connect(&socket);
             while !over.load(Ordering::Relaxed) {
