@@ -349,24 +349,28 @@ impl Tunnel {
     fn write_duplicates(&mut self, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
         let number = self.paths[index].id.number();
         while let Some(&(original, first)) = self.duplicates.front() {
-            if first == number {
-                return;
-            }
-            let room = draft.room(out);
-            match original {
+            let needed = match original {
                 Original::Packet(key) => {
-                    if let Some(copied) = self.repair.get(key) {
-                        if copied.packet.len() + PACKET_HEAD > room {
-                            return;
-                        }
-                        self.write_copy(key, number, draft, out);
-                    }
+                    self.repair.get(key).map(|it| it.packet.len() + PACKET_HEAD)
                 }
                 Original::Stream(frame) => {
-                    if draft.wants_ack && frame.data_len() + Streams::LEAST_ROOM > room {
-                        // Into the next.
-                        return;
-                    }
+                    self.streams.awaits(&frame).then(|| frame.data_len() + Streams::LEAST_ROOM)
+                }
+            };
+            // What has arrived meanwhile keeps nobody waiting, even where no other path is left.
+            let Some(needed) = needed else {
+                self.duplicates.pop_front();
+                continue;
+            };
+            let room = draft.room(out);
+            // A stream's bytes may be cut, if they have a datagram to themselves.
+            let cut = matches!(original, Original::Stream(_)) && !draft.wants_ack;
+            if first == number || (needed > room && !cut) {
+                return;
+            }
+            match original {
+                Original::Packet(key) => self.write_copy(key, number, draft, out),
+                Original::Stream(frame) => {
                     if let Some(copy) = self.streams.poll_copy(frame, room, out) {
                         draft.wants_ack = true;
                         self.items.push(Item::Stream(copy));

@@ -145,6 +145,15 @@ impl Streams {
         stream.is_some_and(|stream| stream.send.since_rest(frame.value) < PRECIOUS)
     }
 
+    /// Whether data of `frame` is on its way and nothing speaks for it but this: it has neither
+    /// arrived nor is it, or what is lost before it, to be sent again.
+    #[must_use]
+    pub fn awaits(&self, frame: &SentFrame) -> bool {
+        let (start, end) = frame.range();
+        let stream = self.map.get(&frame.stream);
+        stream.is_some_and(|stream| !stream.send.has_lost() && stream.send.awaits(start, end))
+    }
+
     /// Appends the data of `frame`, which is on its way, once more; what does not fit into `room`
     /// bytes follows like lost data. `None` if it need not be sent any more.
     pub fn poll_copy(
@@ -153,16 +162,11 @@ impl Streams {
         room: usize,
         out: &mut Vec<u8>,
     ) -> Option<SentFrame> {
-        let stream = self.map.get_mut(&frame.stream)?;
+        if !self.awaits(&frame) {
+            return None;
+        }
         let (start, end) = frame.range();
-        if stream.send.has_lost() {
-            // It is sent again anyway, or after what is.
-            return None;
-        }
-        stream.send.lost(start, end, frame.copy);
-        if !stream.send.has_lost() {
-            return None;
-        }
+        self.map.get_mut(&frame.stream)?.send.lost(start, end, frame.copy);
         self.poll_data(frame.stream, room, out)
     }
 

@@ -231,6 +231,12 @@ impl SendBuffer {
         self.blocks.release(self.base, self.written, pool);
     }
 
+    /// Whether some of `start..end`, which was sent, is not acknowledged.
+    pub(super) fn awaits(&self, start: u64, end: u64) -> bool {
+        !matches!(self.state, State::Reset(..))
+            && self.acked.next_gap(start.max(self.base), end).is_some()
+    }
+
     /// Copy number `copy` of `start..end` is lost, or not to be relied on.
     pub(super) fn lost(&mut self, start: u64, end: u64, copy: u8) {
         if matches!(self.state, State::Reset(..)) || end > self.next {
