@@ -14,6 +14,7 @@ use wanbond_proto::lane::{
 };
 
 use crate::lane::{LaneFault, LaneStream};
+use crate::moving::{Again, HEARD, Kept};
 use crate::sizer::RecordSizer;
 
 /// Which end of the lane this is.
@@ -71,7 +72,17 @@ pub struct Pump<'a> {
     /// The server's last word was sent or has come.
     done: bool,
     end: Option<FlowEnd>,
+    /// What the flow needs to go on on another lane, for as long as it can.
+    kept: Option<Kept>,
+    /// After it has moved: what comes again, and what the old lane had brought.
+    again: Again,
+    backlog: Vec<u8>,
+    /// At the router: after so many more bytes the server is told that they come.
+    unheard: usize,
 }
+
+/// A piece of data from the lane cut into records at most this long, when it is sent again.
+const PIECE: usize = 16 * 1024;
 
 impl<'a> Pump<'a> {
     /// A flow between `plain` and `lane`, whose open record has been answered.
@@ -98,6 +109,55 @@ impl<'a> Pump<'a> {
             deliver: None,
             done: false,
             end: None,
+            kept: None,
+            again: Again::default(),
+            backlog: Vec::new(),
+            unheard: HEARD,
+        }
+    }
+
+    /// The flow may move to another lane, until the router has said that it hears of it on this one: see
+    /// [`Self::move_to`]. `received`: bytes of the other end that were passed on before; `again`: if it
+    /// has moved already, what this lane brings once more.
+    #[must_use]
+    pub fn movable(mut self, received: usize, again: Again) -> Self {
+        self.kept = Some(Kept::new(received));
+        self.again = again;
+        self
+    }
+
+    /// Whether the flow can still move.
+    #[must_use]
+    pub const fn is_movable(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// It stays where it is: forgets what moving would take.
+    pub fn settle(&mut self) {
+        self.kept = None;
+    }
+
+    /// Goes on on another lane, where the other end begins anew: it has heard nothing of the flow,
+    /// not even the answer, and sends all of its own again. Nothing happens if the flow can't move.
+    pub fn move_to(&mut self, lane: LaneStream, keys: FlowKeys) {
+        let Some(kept) = &self.kept else { return };
+        if let Some((_, rest)) = self.deliver.take() {
+            self.backlog.extend_from_slice(self.lane.received(&rest));
+        }
+        *self.lane = lane;
+        *self.keys = keys;
+        self.sizer = RecordSizer::default();
+        self.again = Again { bytes: kept.received(), fin: !self.receiving };
+        self.done = false;
+        let seal = &mut self.keys.seal;
+        self.lane.queue_record(seal, RecordType::Connected, &[]);
+        for piece in kept.sent().chunks(PIECE) {
+            self.lane.queue_record(seal, RecordType::Data, piece);
+        }
+        if self.end.is_some() {
+            self.lane.queue_record(seal, RecordType::Reset, &[ResetReason::Aborted as u8]);
+        } else if !self.sending {
+            self.lane.queue_record(seal, RecordType::Fin, &[]);
         }
     }
 
@@ -118,8 +178,8 @@ impl<'a> Pump<'a> {
     /// Runs until the flow has ended on this end and all of it is written.
     ///
     /// # Errors
-    /// [`LaneFault`]: the lane is lost, and the plain socket has been reset.
-    pub async fn run(mut self) -> Result<FlowEnd, LaneFault> {
+    /// [`LaneFault`]: the lane is lost, and the plain socket is reset as soon as this is dropped.
+    pub async fn run(&mut self) -> Result<FlowEnd, LaneFault> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
@@ -170,6 +230,11 @@ impl<'a> Pump<'a> {
             if !self.sending || self.end.is_some() {
                 return Poll::Ready(Ok(()));
             }
+            let room = self.kept.as_ref().map_or(usize::MAX, Kept::room);
+            if room == 0 {
+                // The router's word, or whoever settles it, wakes this.
+                return Poll::Pending;
+            }
             let Some(plain) = &self.plain else { return Poll::Ready(Ok(())) };
             if let Err(error) = ready!(plain.poll_read_ready(cx)) {
                 self.fail_plain(&error);
@@ -183,7 +248,12 @@ impl<'a> Pump<'a> {
                 self.fail_plain(&error);
                 continue;
             }
-            match plain.try_read(self.lane.data_space(self.sizer.size())) {
+            let space = self.lane.data_space(self.sizer.size().min(room));
+            let read = plain.try_read(space);
+            if let (Ok(n), Some(kept)) = (&read, &mut self.kept) {
+                kept.note_sent(&space[..*n]);
+            }
+            match read {
                 Ok(0) => {
                     self.lane.release_space();
                     self.sending = false;
@@ -213,13 +283,22 @@ impl<'a> Pump<'a> {
             let frame = ready!(self.lane.poll_frame(cx))?;
             match frame.kind {
                 FrameKind::LaneRecord => {
-                    self.lane.handle_lane_record(&frame)?;
+                    if self.lane.handle_lane_record(&frame)? == RecordType::Pong {
+                        self.heard_of();
+                    }
                 }
                 FrameKind::Record => self.handle_record(frame)?,
                 FrameKind::Open | FrameKind::Handshake | FrameKind::Datagram => {
                     return Poll::Ready(Err(LaneError::Unexpected.into()));
                 }
             }
+        }
+    }
+
+    /// The router has heard of the flow on this lane: it stays here.
+    fn heard_of(&mut self) {
+        if self.side == Side::Server {
+            self.settle();
         }
     }
 
@@ -233,6 +312,21 @@ impl<'a> Pump<'a> {
     }
 
     fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.backlog.is_empty() {
+            let Some(plain) = &self.plain else { return Poll::Ready(()) };
+            match plain.try_write(&self.backlog) {
+                Ok(n) => {
+                    self.backlog.drain(..n);
+                    self.traffic.received.fetch_add(n, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = ready!(plain.poll_write_ready(cx)) {
+                        self.fail_plain(&error);
+                    }
+                }
+                Err(error) => self.fail_plain(&error),
+            }
+        }
         while let Some((frame, rest)) = &mut self.deliver {
             let Some(plain) = &self.plain else { return Poll::Ready(()) };
             if rest.start == rest.end {
@@ -263,11 +357,25 @@ impl<'a> Pump<'a> {
     fn handle_record(&mut self, frame: Frame) -> Result<(), LaneFault> {
         let record = frame.open(&mut self.keys.open, self.lane.frame_bytes(&frame))?;
         match record.kind {
-            RecordType::Data if self.receiving => {
-                let payload = frame.range.start + PAYLOAD_AT..frame.range.end - TAG_LEN;
+            RecordType::Data if self.receiving || self.again.bytes > 0 => {
+                let mut payload = frame.range.start + PAYLOAD_AT..frame.range.end - TAG_LEN;
+                payload.start += self.again.skip(payload.len());
+                if !self.receiving && !payload.is_empty() {
+                    return Err(LaneError::Unexpected.into());
+                }
+                if let Some(kept) = &mut self.kept {
+                    kept.note_received(payload.len());
+                }
+                if self.side == Side::Router && self.unheard > 0 {
+                    self.unheard = self.unheard.saturating_sub(payload.len());
+                    if self.unheard == 0 {
+                        self.lane.queue_lane_record(RecordType::Pong, &[]);
+                    }
+                }
                 self.deliver = Some((frame, payload));
                 return Ok(());
             }
+            RecordType::Fin if self.again.fin => self.again.fin = false,
             RecordType::Fin if self.receiving => {
                 self.receiving = false;
                 if let Some(plain) = &self.plain {
@@ -300,6 +408,7 @@ impl<'a> Pump<'a> {
             self.lane.consume(&frame);
         }
         self.plain = None;
+        self.backlog = Vec::new();
         self.lane.queue_record(
             &mut self.keys.seal,
             RecordType::Reset,

@@ -24,6 +24,7 @@ use wanbond_relay::{BufferPool, Clock, Traffic};
 
 use crate::bypass::sniff::Sniffer;
 use crate::daemon::Lasting;
+use crate::flow::Haste;
 use crate::lanes::LanePool;
 use crate::link::{LinkHint, Prober, ServerAddresses, Servers, Sessions};
 use crate::wan::duty::Duty;
@@ -168,6 +169,7 @@ pub(crate) struct Shared {
     pub(crate) names_answered: watch::Sender<bool>,
     /// Rules for connections that tell where they go.
     pub(crate) sniffer: Sniffer,
+    pub(crate) haste: Haste,
     /// How busy the server said that its processor is, percent, and when.
     pub(crate) server_load: Mutex<Option<(u8, Time)>>,
     tunnel: RwLock<Option<Arc<TunnelDriver>>>,
@@ -218,6 +220,7 @@ impl Shared {
             lasting: parts.lasting,
             names_answered: watch::Sender::new(false),
             sniffer: Sniffer::default(),
+            haste: Haste::default(),
             server_load: Mutex::default(),
             tunnel: RwLock::default(),
             standing: watch::Sender::new(ServerStanding {

@@ -41,9 +41,13 @@
 //! # Invariants
 //!
 //! - **Exactly once.** The server takes each flow id once ([`crate::replay::ReplayWindow`]), fresh
-//!   or not. A router that does not know whether an open was taken opens anew and names the old
-//!   id ([`Open::instead_of`]): the server marks that as taken, and refuses the new one if the old
-//!   one had come.
+//!   or not. A router that does not know whether an open was taken opens anew, sends again what it
+//!   sent, and names the old ids ([`Open::instead_of`]): the server marks them as taken. If one had
+//!   come, that flow goes on on the new lane: from the answer on all is sent again, and what the
+//!   router sends again is skipped. So the server sends no more than it keeps until the router says
+//!   [`RecordType::Pong`], once it has had 16 KiB of a flow; after that the new one is refused.
+//! - **A sign of life.** A server that needs more than some milliseconds to reach a target says
+//!   [`RecordType::Pong`] unasked. Whoever hears neither that nor an answer asks elsewhere.
 //! - A record that does not open, or is not allowed in the present state, ends the lane.
 
 mod frame;

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! ┌───────┬──────────────┬───────────┬────────────────────────────┐
-//! │ flags │ instead of   │ target    │ options of later versions, │
-//! │ 8 bit │ 64 bit, if 1 │           │ skipped                    │
+//! │ count │ instead of   │ target    │ options of later versions, │
+//! │ 8 bit │ count ×64 bit│           │ skipped                    │
 //! └───────┴──────────────┴───────────┴────────────────────────────┘
+//! count: 0 to 7 in the low three bits, the others are 0 and not looked at
 //! target: 1, IPv4, port │ 2, IPv6, port │ 3, length, name, port │ 4, service, seconds
 //! ```
 
@@ -16,7 +17,7 @@ use thiserror::Error;
 use super::service::ServiceKind;
 use crate::session::FlowId;
 
-const INSTEAD_OF: u8 = 1;
+const COUNT: u8 = 7;
 
 /// Where a flow goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,17 +48,22 @@ pub struct OpenError;
 /// The content of an open record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
-    /// The flow that this one stands in for, if its fate is unknown.
-    pub instead_of: Option<FlowId>,
+    /// The flows that this one stands in for, whose fate is unknown: at most [`Self::MOST_INSTEAD`].
+    pub instead_of: Vec<FlowId>,
     /// Where it goes.
     pub target: Target,
 }
 
 impl Open {
+    /// As many flows can be named as what this one stands in for.
+    pub const MOST_INSTEAD: usize = COUNT as usize;
+
     /// Appends the record's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(if self.instead_of.is_some() { INSTEAD_OF } else { 0 });
-        if let Some(FlowId(id)) = self.instead_of {
+        debug_assert!(self.instead_of.len() <= Self::MOST_INSTEAD);
+        let count = self.instead_of.len().min(Self::MOST_INSTEAD);
+        out.push(count as u8);
+        for FlowId(id) in &self.instead_of[..count] {
             out.extend_from_slice(&id.to_be_bytes());
         }
         let port = match &self.target {
@@ -98,13 +104,10 @@ impl Open {
     }
 
     fn parse(payload: &[u8]) -> Option<Self> {
-        let (&flags, mut rest) = payload.split_first()?;
-        let mut instead_of = None;
-        if flags & INSTEAD_OF != 0 {
-            let (id, after) = rest.split_first_chunk::<8>()?;
-            instead_of = Some(FlowId(u64::from_be_bytes(*id)));
-            rest = after;
-        }
+        let (&count, rest) = payload.split_first()?;
+        let (ids, rest) = rest.split_at_checked(8 * usize::from(count & COUNT))?;
+        let (ids, _) = ids.as_chunks::<8>();
+        let instead_of = ids.iter().map(|id| FlowId(u64::from_be_bytes(*id))).collect();
         let (&kind, rest) = rest.split_first()?;
         let port = |rest: &[u8]| rest.first_chunk().map(|b| u16::from_be_bytes(*b));
         let target = match kind {
@@ -154,8 +157,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(target in target(), old in any::<Option<u64>>(), later in any::<[u8; 3]>()) {
-            let open = Open { instead_of: old.map(FlowId), target };
+        fn round_trip(
+            target in target(),
+            old in prop::collection::vec(any::<u64>(), 0..=Open::MOST_INSTEAD),
+            later in any::<[u8; 3]>(),
+        ) {
+            let open = Open { instead_of: old.into_iter().map(FlowId).collect(), target };
             let mut bytes = Vec::new();
             open.encode(&mut bytes);
             prop_assert_eq!(Open::decode(&bytes), Ok(open.clone()));

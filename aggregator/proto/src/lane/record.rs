@@ -80,7 +80,7 @@ pub enum ResetReason {
     TooMany = 8,
     /// The flow id is too old or was used: open again under a new one.
     Stale = 9,
-    /// The flow that this open stands in for had already been taken.
+    /// A flow that this open stands in for has been taken, and can't go on on another lane any more.
     AlreadyOpen = 10,
     /// The server is stopping or restarting: open again on another lane.
     GoingAway = 11,

@@ -3,6 +3,7 @@
 
 mod endings;
 mod faults;
+mod moves;
 #[path = "../session/mod.rs"]
 mod session;
 mod support;

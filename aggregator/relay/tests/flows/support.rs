@@ -35,9 +35,9 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
 
 /// A lane between flows, with both its ends.
 pub(crate) struct Lane {
-    sessions: (Session, Session),
-    router: LaneStream,
-    server: LaneStream,
+    pub(crate) sessions: (Session, Session),
+    pub(crate) router: LaneStream,
+    pub(crate) server: LaneStream,
     pub(crate) pools: [Arc<BufferPool>; 2],
 }
 
@@ -111,7 +111,8 @@ impl Lane {
         let (target, server_plain) = tcp_pair().await;
         assert!(self.router.is_usable());
         let id = self.sessions.0.next_flow_id();
-        let open = Open { instead_of: None, target: Target::Name("target.example".into(), 80) };
+        let open =
+            Open { instead_of: Vec::new(), target: Target::Name("target.example".into(), 80) };
         let mut router_keys = self.router.queue_open(&self.sessions.0, id, &open);
         self.router.flush().await.unwrap();
         let mut server_keys =
@@ -235,7 +236,11 @@ async fn skip_rest(lane: Option<&mut LaneStream>) {
 }
 
 /// The server's part of an open: skips what was on its way of the flow before.
-async fn accept_open(lane: &mut LaneStream, session: &Session, kind: RecordType) -> FlowKeys {
+pub(crate) async fn accept_open(
+    lane: &mut LaneStream,
+    session: &Session,
+    kind: RecordType,
+) -> FlowKeys {
     loop {
         let frame = lane.frame().await.unwrap();
         match frame.kind {

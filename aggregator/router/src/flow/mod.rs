@@ -5,7 +5,12 @@
 //!              ▲            │ lane lost, silent, or "not taken"
 //!              └────────────┘ again, with what the client has sent so far
 //! ```
+//!
+//! A server says within milliseconds that it has an open, so a lane that is silent for longer than a round
+//! trip is most likely on a WAN that has just died, and the flow is asked for again over the tunnel.
+//! Whatever the server has of it then goes on there.
 
+mod haste;
 mod listener;
 mod open;
 
@@ -27,6 +32,7 @@ use crate::bypass::sniff::{self, Way};
 use crate::lanes::BusyLane;
 use crate::shared::{Shared, count};
 
+pub(crate) use haste::Haste;
 pub(crate) use listener::serve;
 use open::{NotOpened, Opened, open};
 
@@ -72,8 +78,10 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
     let mut servers = shared.servers.subscribe();
     let on_stream = lane.stream.carrier().is_stream();
     let kept = if on_stream { client.as_fd().try_clone_to_owned().ok() } else { None };
-    let pump = Pump::new(Side::Router, client, &mut lane.stream, &mut keys, &shared.traffic);
-    let pump = if sending_ended { pump.sending_ended() } else { pump };
+    let mut pump = Pump::new(Side::Router, client, &mut lane.stream, &mut keys, &shared.traffic);
+    if sending_ended {
+        pump = pump.sending_ended();
+    }
     let ended = tokio::select! {
         ended = pump.run() => ended,
         _ = servers.changed(), if on_stream => {
@@ -84,6 +92,7 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
             Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
         }
     };
+    drop(pump);
     drop(kept);
     match ended {
         Ok(FlowEnd::Complete) => lane.give_back(),

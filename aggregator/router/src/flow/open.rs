@@ -16,7 +16,8 @@ use wanbond_proto::session::FlowId;
 use wanbond_relay::LaneFault;
 
 use super::is_lane_only;
-use crate::lanes::{BusyLane, LaneUnavailable, connect::handshake_message};
+use crate::lanes::connect::{handshake_message, stream_possible};
+use crate::lanes::{BusyLane, LaneUnavailable};
 use crate::link::LinkHint;
 use crate::shared::{Shared, count};
 
@@ -25,7 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// What is kept of the client's first bytes until the server has answered, so that they can be
 /// sent again. The client waits after that; it will have heard of the answer by then.
 const RETAINED: usize = 64 * 1024;
-/// A lane is asked for a sign of life when an answer takes longer than this and two round trips.
+/// The server says within 5 ms that it has an open; when nothing has come after this and one and a
+/// quarter round trips, the flow is asked for over the tunnel.
+const HASTE_AFTER: Duration = Duration::from_millis(20);
+/// Where that can't be, a lane is asked for a sign of life when an answer takes longer than this and two
+/// round trips.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 /// And given up when none came for this long and three more.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
@@ -73,6 +78,8 @@ enum Attempt {
     Again {
         taken: Taken,
     },
+    /// The lane is silent, and the flow is to be asked for over the tunnel.
+    Haste(Asked),
     /// The server does not know the session, and so has not taken the flow.
     Forgotten {
         session: u32,
@@ -89,8 +96,13 @@ enum Attempt {
 /// Whether the server may have taken the flow.
 enum Taken {
     No,
-    /// The old flow id, to be named in the next attempt, and its session.
-    Perhaps(FlowId, u32),
+    Perhaps(Asked),
+}
+
+/// A flow that was asked for without an answer, to be named in the next attempt.
+struct Asked {
+    flow: FlowId,
+    session: u32,
 }
 
 /// What is known of the client's direction.
@@ -108,12 +120,18 @@ pub(super) async fn open(
 ) -> Result<Opened, (Option<TcpStream>, NotOpened)> {
     let deadline = Instant::now() + PATIENCE;
     let mut early = Early::default();
-    let mut instead_of = None;
+    let mut unanswered = Vec::new();
     let mut attempts = 0;
+    // Over the tunnel, next.
+    let mut haste = false;
+    shared.haste.opened();
     while attempts < ATTEMPTS && Instant::now() < deadline {
         let attempt = async {
-            let lane = shared.lanes.take(shared, deadline).await?;
-            Ok(try_open(shared, &client, target, lane, &mut early, instead_of.take()).await)
+            let lane = match std::mem::take(&mut haste).then(|| shared.lanes.stream(shared)) {
+                Some(Ok(stream)) => stream,
+                _ => shared.lanes.take(shared, deadline).await?,
+            };
+            Ok(try_open(shared, &client, target, lane, &mut early, &unanswered).await)
         };
         let attempt = tokio::select! {
             attempt = attempt => attempt,
@@ -134,9 +152,14 @@ pub(super) async fn open(
             }
             Attempt::Fault(fault) => return Err((Some(client), NotOpened::Protocol(fault))),
             Attempt::Again { taken: Taken::No } => attempts += 1,
-            Attempt::Again { taken: Taken::Perhaps(flow, session) } => {
-                instead_of = Some((flow, session));
+            Attempt::Again { taken: Taken::Perhaps(asked) } => {
+                unanswered.push(asked);
                 attempts += 1;
+            }
+            Attempt::Haste(asked) => {
+                unanswered.push(asked);
+                attempts += 1;
+                haste = true;
             }
             // Every lane would say the same until there is a new session, so this is no attempt.
             Attempt::Forgotten { session } => {
@@ -168,7 +191,7 @@ async fn try_open(
     target: SocketAddr,
     mut lane: BusyLane,
     early: &mut Early,
-    instead_of: Option<(FlowId, u32)>,
+    unanswered: &[Asked],
 ) -> Attempt {
     let Some(session) = shared.sessions.current() else {
         return Attempt::Again { taken: Taken::No };
@@ -176,8 +199,8 @@ async fn try_open(
     let flow = session.next_flow_id();
     // A flow id means something within its session only. If that is gone, so is what the server
     // did with it.
-    let instead_of =
-        instead_of.and_then(|(flow, of)| (of == session.remote_index()).then_some(flow));
+    let ours = unanswered.iter().filter(|asked| asked.session == session.remote_index());
+    let instead_of = ours.map(|asked| asked.flow).collect();
     let open = Open { instead_of, target: Target::Address(target) };
     let mut keys = session.with(|s| lane.stream.queue_open(s, flow, &open));
     for piece in early.bytes.chunks(16 * 1024) {
@@ -186,7 +209,7 @@ async fn try_open(
     if early.ended {
         lane.stream.queue_record(&mut keys.seal, RecordType::Fin, &[]);
     }
-    let perhaps = Taken::Perhaps(flow, session.remote_index());
+    let asked = Asked { flow, session: session.remote_index() };
 
     let srtt = shared
         .wans
@@ -195,29 +218,34 @@ async fn try_open(
         .find(|wan| wan.path == lane.path)
         .and_then(|wan| wan.srtt)
         .unwrap_or_default();
-    let mut ask_at = Some(Instant::now() + ASK_AFTER + 2 * srtt);
+    let start = Instant::now();
+    let hasty = unanswered.is_empty() && !lane.stream.carrier().is_stream();
+    let mut haste_at = hasty.then(|| start + HASTE_AFTER + srtt + srtt / 4);
+    let mut ask_at = Some(start + ASK_AFTER + 2 * srtt);
     let mut give_up_at: Option<Instant> = None;
     loop {
         let flushing = lane.stream.queued() > 0;
         let reading = !early.ended && early.bytes.len() < RETAINED && !flushing;
-        let timer = give_up_at.or(ask_at);
+        let timer = haste_at.or(give_up_at).or(ask_at);
         tokio::select! {
             biased;
             event = poll_lane(&mut lane, flushing) => match event {
                 LaneEvent::Flushed => {}
                 LaneEvent::Fault(fault) if is_lane_only(&fault) => {
                     debug!(%fault, "lane lost before it answered");
-                    return Attempt::Again { taken: perhaps };
+                    return Attempt::Again { taken: Taken::Perhaps(asked) };
                 }
                 LaneEvent::Fault(fault) => return Attempt::Fault(fault),
                 LaneEvent::Frame(frame) => match frame.kind {
                     FrameKind::LaneRecord => match lane.stream.handle_lane_record(&frame) {
                         // The server stops taking opens; it may have been faster than ours.
                         Ok(RecordType::Goodbye) => return Attempt::Again { taken: Taken::No },
-                        Ok(_) => {
-                            // The lane lives; it is the target that takes its time.
+                        Ok(RecordType::Pong) => {
+                            // The server has it; it is the target that takes its time.
+                            haste_at = None;
                             give_up_at = None;
                         }
+                        Ok(_) => {}
                         Err(fault) => return Attempt::Fault(fault),
                     },
                     FrameKind::Handshake => {
@@ -262,19 +290,25 @@ async fn try_open(
                         &[ResetReason::Aborted as u8],
                     );
                     if lane.stream.flush().await.is_err() {
-                        return Attempt::Again { taken: perhaps };
+                        return Attempt::Again { taken: Taken::Perhaps(asked) };
                     }
                     return Attempt::Client { error, lane, keys };
                 }
             }
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
-                if give_up_at.is_some() {
+                if haste_at.take().is_some() {
+                    if stream_possible(shared) && shared.haste.take() {
+                        debug!(%target, "lane is silent, asking over the tunnel");
+                        return Attempt::Haste(asked);
+                    }
+                } else if give_up_at.is_some() {
                     debug!(%target, "lane is silent, trying another");
-                    return Attempt::Again { taken: perhaps };
+                    return Attempt::Again { taken: Taken::Perhaps(asked) };
+                } else {
+                    ask_at = None;
+                    lane.stream.queue_lane_record(RecordType::Ping, &[]);
+                    give_up_at = Some(Instant::now() + GIVE_UP_AFTER + 3 * srtt);
                 }
-                ask_at = None;
-                lane.stream.queue_lane_record(RecordType::Ping, &[]);
-                give_up_at = Some(Instant::now() + GIVE_UP_AFTER + 3 * srtt);
             }
         }
     }

@@ -142,6 +142,12 @@ pub(crate) fn streams_for(shared: &Shared) -> Option<StreamsFor> {
     }
 }
 
+/// Whether a single flow may ride a stream now, though the others ride lanes.
+pub(crate) fn stream_possible(shared: &Shared) -> bool {
+    matches!(shared.tcp, TcpMode::Auto | TcpMode::Stream)
+        && shared.tunnel().is_some_and(|tunnel| tunnel.is_live())
+}
+
 /// A lane on a stream of the tunnel: there at once.
 pub(crate) fn open_stream(shared: &Arc<Shared>) -> io::Result<Lane> {
     let not_connected = || io::Error::from(io::ErrorKind::NotConnected);

@@ -267,6 +267,14 @@ impl LanePool {
         }
     }
 
+    /// A stream of the tunnel, whatever the flows of these days ride on.
+    ///
+    /// # Errors
+    /// There is no tunnel.
+    pub(crate) fn stream(&self, shared: &Arc<Shared>) -> io::Result<BusyLane> {
+        Ok(BusyLane::new(open_stream(shared)?, shared))
+    }
+
     async fn try_take(&self, shared: &Arc<Shared>, deadline: Instant) -> io::Result<Lane> {
         if streams_for(shared).is_some()
             && let Ok(lane) = open_stream(shared)

@@ -1,37 +1,31 @@
-//! One lane: its frames between flows, and each flow on it.
+//! One lane: its frames between flows. What a flow is to the server: [`super::flow`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tracing::{debug, trace};
 use wanbond_proto::handshake::unknown_session;
-use wanbond_proto::lane::{
-    FlowKeys, Frame, FrameKind, LaneError, Open, OpenHead, RecordType, ResetReason, Target,
-};
+use wanbond_proto::lane::{Frame, FrameKind, LaneError, Open, OpenHead, RecordType};
 use wanbond_proto::replay::Verdict;
 use wanbond_proto::session::{FlowId, Freshness};
-use wanbond_relay::{Carrier, FlowEnd, LaneFault, LaneStream, Pump, Side};
+use wanbond_relay::{Carrier, LaneFault, LaneStream};
 
 use super::Shared;
 use super::carrier::DatagramCarrier;
+use super::flow::NewFlow;
+use super::moves::Moving;
 use super::routers::LiveRouter;
-use super::service;
-use super::sessions::ServerSession;
-use crate::egress::EgressError;
-use crate::limits::{FlowPermit, LanePermit, Refusal};
+use crate::limits::{LanePermit, Refusal};
 
 /// How long an unknown peer may hold a connection without showing a session.
 const GREETING_TIME: Duration = Duration::from_secs(10);
 /// Handshake messages on one connection: one, and one after a cookie or a version answer.
 const MAX_HANDSHAKES: u32 = 4;
-/// What a flow may send before its target is connected; the router stops there too.
-pub(crate) const EARLY_BYTES: usize = 128 * 1024;
 
 #[derive(Debug, Error)]
-enum LaneEnd {
+pub(super) enum LaneEnd {
     #[error(transparent)]
     Fault(#[from] LaneFault),
     #[error("no session shown in time")]
@@ -44,6 +38,9 @@ enum LaneEnd {
     NoRoom(#[from] Refusal),
     #[error("server is stopping")]
     Stopping,
+    /// Another task, whose flow this lane carries from now on, has it.
+    #[error("a flow moves here")]
+    Moves(Box<Moving>),
 }
 
 impl From<LaneError> for LaneEnd {
@@ -74,19 +71,23 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: impl Into<Carrier>, peer:
         Err(_) => LaneEnd::Silent,
     };
     match end {
+        LaneEnd::Moves(moving) => {
+            let Lane { lane, peer, last_flow, .. } = server;
+            moving.send(lane, peer, last_flow).await;
+        }
         LaneEnd::Fault(LaneFault::Io(error)) => trace!(%peer, %error, "lane closed"),
         end => debug!(%peer, %end, "lane ended"),
     }
 }
 
-struct Lane {
-    shared: Arc<Shared>,
-    lane: LaneStream,
-    peer: SocketAddr,
+pub(super) struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lane: LaneStream,
+    pub(super) peer: SocketAddr,
     /// Who is at the other end, once shown, and the room for this lane.
     known: Option<(Arc<LiveRouter>, LanePermit)>,
     /// The last flow opened here, with its session: ids only grow on a lane.
-    last_flow: Option<(u32, FlowId)>,
+    pub(super) last_flow: Option<(u32, FlowId)>,
     handshakes: u32,
 }
 
@@ -231,10 +232,9 @@ impl Lane {
             return Err(LaneError::Unexpected.into());
         }
         self.last_flow = Some((head.session_index, head.flow));
-        let verdict = session.take_flow(head.flow);
         match (kind, open) {
             (RecordType::Hello, _) => {
-                if verdict != Verdict::Fresh {
+                if session.flows().take(head.flow) != Verdict::Fresh {
                     return Err(LaneError::Unauthentic.into());
                 }
                 let nonce = self.shared.sessions.random();
@@ -245,149 +245,11 @@ impl Lane {
                 Ok(None)
             }
             (RecordType::Open, Ok(open)) => {
-                Ok(Some(NewFlow { session, keys, open, taken: verdict == Verdict::Fresh }))
+                let moves = session.flows().begin(head.flow);
+                Ok(Some(NewFlow { session, keys, open, moves }))
             }
             _ => Err(LaneError::Unexpected.into()),
         }
-    }
-
-    async fn flow(&mut self, flow: NewFlow) -> Result<(), LaneEnd> {
-        let NewFlow { session, mut keys, open, taken } = flow;
-        // Held for as long as the flow lasts.
-        let _permit = match self.admit(&session, &open, taken) {
-            Ok(permit) => permit,
-            Err(reason) => return self.refuse(&mut keys, reason).await,
-        };
-        let target = open.target;
-        if let Target::Service(kind, seconds) = target {
-            let Some(_permit) = session.router.admit_service() else {
-                return self.refuse(&mut keys, ResetReason::TooMany).await;
-            };
-            let time = Duration::from_secs(seconds.into());
-            let traffic = &session.router.traffic;
-            service::serve(&mut self.lane, &mut keys, kind, time, traffic).await?;
-            return Ok(self.done(&mut keys).await?);
-        }
-        let early = match self.connect(&target, &mut keys).await? {
-            Connecting::Connected(early) => early,
-            Connecting::Failed(error) => {
-                debug!(router = session.router.name(), %target, %error, "target not connected");
-                self.shared.refusals.target(&error);
-                return self.refuse(&mut keys, reset_reason(&error)).await;
-            }
-            Connecting::Aborted => return Ok(self.done(&mut keys).await?),
-        };
-        self.lane.queue_record(&mut keys.seal, RecordType::Connected, &[]);
-        self.lane.flush().await?;
-        let Early { target: stream, finished } = early;
-        let traffic = &session.router.traffic;
-        let pump = Pump::new(Side::Server, stream, &mut self.lane, &mut keys, traffic);
-        let pump = if finished { pump.receiving_ended() } else { pump };
-        let end = pump.run().await?;
-        if end != FlowEnd::Complete {
-            self.shared.refusals.reset();
-            trace!(%target, ?end, "flow aborted");
-        }
-        Ok(())
-    }
-
-    /// Room for the flow, if it is to be taken.
-    fn admit(
-        &self,
-        session: &ServerSession,
-        open: &Open,
-        taken: bool,
-    ) -> Result<FlowPermit, ResetReason> {
-        if !taken {
-            return Err(ResetReason::Stale);
-        }
-        if let Some(old) = open.instead_of
-            && session.take_flow(old) != Verdict::Fresh
-        {
-            return Err(ResetReason::AlreadyOpen);
-        }
-        session.router.admit_flow(self.shared.clock.now()).map_err(|refusal| {
-            debug!(router = session.router.name(), %refusal, "flow refused");
-            self.shared.refusals.limit(&refusal);
-            ResetReason::TooMany
-        })
-    }
-
-    async fn refuse(&mut self, keys: &mut FlowKeys, reason: ResetReason) -> Result<(), LaneEnd> {
-        self.lane.queue_record(&mut keys.seal, RecordType::Reset, &[reason as u8]);
-        Ok(self.done(keys).await?)
-    }
-
-    async fn done(&mut self, keys: &mut FlowKeys) -> Result<(), LaneFault> {
-        self.lane.queue_record(&mut keys.seal, RecordType::Done, &[]);
-        self.lane.flush().await
-    }
-
-    /// Connects to the target, while taking what the client sends meanwhile.
-    async fn connect(
-        &mut self,
-        target: &Target,
-        keys: &mut FlowKeys,
-    ) -> Result<Connecting, LaneEnd> {
-        let shared = Arc::clone(&self.shared);
-        let mut connect = std::pin::pin!(shared.egress.connect(target));
-        let mut early = Vec::new();
-        let mut finished = false;
-        let stream = loop {
-            // The first flow of a lane is often whole in the buffer already, but the connection
-            // must not wait for it.
-            tokio::select! {
-                biased;
-                connected = &mut connect => match connected {
-                    Ok(stream) => break stream,
-                    Err(error) => return Ok(Connecting::Failed(error)),
-                },
-                frame = self.lane.frame(), if early.len() < EARLY_BYTES => {
-                    let frame = frame?;
-                    match frame.kind {
-                        FrameKind::LaneRecord => {
-                            self.lane.handle_lane_record(&frame)?;
-                            self.lane.flush().await?;
-                        }
-                        FrameKind::Record => {
-                            let bytes = self.lane.frame_bytes(&frame);
-                            let record = frame.open(&mut keys.open, bytes)?;
-                            match record.kind {
-                                RecordType::Data if !finished => {
-                                    early.extend_from_slice(record.payload);
-                                }
-                                RecordType::Fin if !finished => finished = true,
-                                RecordType::Reset => {
-                                    self.lane.consume(&frame);
-                                    return Ok(Connecting::Aborted);
-                                }
-                                _ => return Err(LaneError::Unexpected.into()),
-                            }
-                            self.lane.consume(&frame);
-                        }
-                        FrameKind::Open | FrameKind::Handshake | FrameKind::Datagram => {
-                            return Err(LaneError::Unexpected.into());
-                        }
-                    }
-                }
-            }
-        };
-        let mut rest = early.as_slice();
-        while !rest.is_empty() {
-            let sent = match stream.try_write(rest) {
-                Ok(n) => n,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    stream.writable().await.map(|()| 0).unwrap_or(0)
-                }
-                // Reading the socket tells the same, and the pump passes it on.
-                Err(_) => break,
-            };
-            rest = &rest[sent..];
-        }
-        if finished {
-            let _ = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
-        }
-        Ok(Connecting::Connected(Early { target: stream, finished }))
     }
 }
 
@@ -405,37 +267,4 @@ enum Greeting {
     Flow(Box<NewFlow>),
     /// It carries datagrams.
     Datagrams(DatagramCarrier),
-}
-
-struct NewFlow {
-    session: Arc<ServerSession>,
-    keys: FlowKeys,
-    open: Open,
-    taken: bool,
-}
-
-enum Connecting {
-    Connected(Early),
-    Failed(EgressError),
-    Aborted,
-}
-
-/// A connected target, which has what the client sent until then.
-struct Early {
-    target: TcpStream,
-    /// The client has ended its direction.
-    finished: bool,
-}
-
-fn reset_reason(error: &EgressError) -> ResetReason {
-    match error {
-        EgressError::Refused => ResetReason::Refused,
-        EgressError::Unreachable | EgressError::NoRoute => ResetReason::Unreachable,
-        EgressError::TimedOut => ResetReason::TimedOut,
-        EgressError::Denied(_) => ResetReason::Denied,
-        EgressError::NameNotFound => ResetReason::NameNotFound,
-        EgressError::NameFailure => ResetReason::NameFailure,
-        EgressError::TooMany => ResetReason::TooMany,
-        EgressError::Other(_) => ResetReason::Internal,
-    }
 }

@@ -3,6 +3,8 @@
 //! - [`sessions`]: handshakes and what they leave, by index.
 //! - [`routers`]: who is at the other end, with permits and figures.
 //! - [`lane`]: one connection from a router, flow after flow.
+//! - [`flow`]: one flow on it.
+//! - [`moves`]: flows that go on on another lane.
 //! - [`carrier`]: datagrams over a connection, where UDP is blocked.
 //! - [`datagrams`]: UDP: handshakes, the answers to pings, the tunnels' datagrams.
 //! - [`tun_kernel`]: what the kernel holds around the tunnel's device.
@@ -14,9 +16,11 @@
 
 mod carrier;
 mod datagrams;
+mod flow;
 mod kernel;
 mod lane;
 mod metrics;
+mod moves;
 mod names;
 mod routers;
 mod service;

@@ -15,13 +15,13 @@ use wanbond_proto::handshake::{
 };
 use wanbond_proto::inner::Instance;
 use wanbond_proto::keys::{PublicKey, SecretKey};
-use wanbond_proto::replay::{ReplayWindow, Verdict as Replay};
-use wanbond_proto::session::{FlowId, GRACE, Session};
+use wanbond_proto::session::{GRACE, Session};
 use wanbond_relay::tunnel::{TunnelDriver, TunnelKeys};
 use wanbond_relay::{Clock, fast_suites};
 
 use crate::inner::InnerNetwork;
 
+use super::moves::FlowIds;
 use super::routers::{LiveRouter, LiveRouters};
 
 /// Sessions that a router may have begun and not confirmed: its Init comes over each of up to 16
@@ -33,7 +33,7 @@ const MAX_UNCONFIRMED: usize = 64;
 pub(crate) struct ServerSession {
     pub(crate) session: Session,
     pub(crate) router: Arc<LiveRouter>,
-    opens: Mutex<ReplayWindow>,
+    flows: Arc<FlowIds>,
     datagrams: Mutex<DatagramKeys>,
     tunnel: TunnelKeys,
     driver: OnceLock<Arc<TunnelDriver>>,
@@ -41,9 +41,9 @@ pub(crate) struct ServerSession {
 }
 
 impl ServerSession {
-    /// Marks a flow id as taken, and says whether it was new.
-    pub(crate) fn take_flow(&self, flow: FlowId) -> Replay {
-        lock(&self.opens).accept(flow.0)
+    /// The ids of its flows.
+    pub(super) const fn flows(&self) -> &Arc<FlowIds> {
+        &self.flows
     }
 
     pub(crate) fn datagrams(&self) -> MutexGuard<'_, DatagramKeys> {
@@ -205,7 +205,7 @@ impl Sessions {
             driver: OnceLock::new(),
             session,
             router,
-            opens: Mutex::default(),
+            flows: Arc::default(),
             datagrams: Mutex::new(datagrams),
             confirmed: AtomicBool::new(false),
         };

@@ -1,0 +1,151 @@
+//! Flows that move to another lane: a router that has heard nothing of a flow where it opened it opens it
+//! anew elsewhere, and names the old one. Whoever carries that gets the new lane, and goes on there.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use wanbond_proto::lane::{FlowKeys, RecordType, ResetReason};
+use wanbond_proto::replay::{ReplayWindow, Verdict};
+use wanbond_proto::session::FlowId;
+use wanbond_relay::LaneStream;
+
+/// The flow ids of a session: which were used, and which are carried by whom.
+#[derive(Default)]
+pub(crate) struct FlowIds(Mutex<Ids>);
+
+#[derive(Default)]
+struct Ids {
+    used: ReplayWindow,
+    movable: HashMap<FlowId, Sender<Successor>>,
+}
+
+/// What became of the flows that a new one stands in for.
+pub(super) enum Old {
+    /// None had come, and none will be taken now.
+    None,
+    /// This one is carried, and can be told of the new lane.
+    Carried(Sender<Successor>),
+    /// One had come, and can't move.
+    Stays,
+}
+
+impl FlowIds {
+    fn lock(&self) -> MutexGuard<'_, Ids> {
+        // What it guards stays valid after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks an id as used, and says whether it was new.
+    pub(super) fn take(&self, flow: FlowId) -> Verdict {
+        self.lock().used.accept(flow.0)
+    }
+
+    /// Marks a flow's id as used. `None` if it was before; else where the flow hears of a move.
+    pub(super) fn begin(self: &Arc<Self>, flow: FlowId) -> Option<Move> {
+        let mut ids = self.lock();
+        (ids.used.accept(flow.0) == Verdict::Fresh).then(|| {
+            let (sender, successors) = channel(1);
+            ids.movable.insert(flow, sender);
+            Move { ids: Arc::clone(self), flow, successors }
+        })
+    }
+
+    /// Marks these as used, whatever comes of them later, and says where the flow is now.
+    pub(super) fn instead_of(&self, old: &[FlowId]) -> Old {
+        let mut ids = self.lock();
+        let mut found = Old::None;
+        for flow in old {
+            if ids.used.accept(flow.0) == Verdict::Fresh {
+                continue;
+            }
+            // Each id leads to one move: the next names the id that this one is made under.
+            match ids.movable.remove(flow) {
+                Some(carrier) => found = Old::Carried(carrier),
+                None if matches!(found, Old::None) => found = Old::Stays,
+                None => {}
+            }
+        }
+        found
+    }
+}
+
+/// Where a flow hears that it is to go on on another lane; dropped when it can't any more.
+pub(super) struct Move {
+    ids: Arc<FlowIds>,
+    flow: FlowId,
+    successors: Receiver<Successor>,
+}
+
+impl Move {
+    /// Waits for a new lane. For ever, if none can come.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
+    pub(super) async fn next(&mut self) -> Successor {
+        match self.successors.recv().await {
+            Some(successor) => successor,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Move {
+    fn drop(&mut self) {
+        self.ids.lock().movable.remove(&self.flow);
+        self.successors.close();
+        while let Ok(successor) = self.successors.try_recv() {
+            tokio::spawn(successor.refuse());
+        }
+    }
+}
+
+/// A lane that takes over a flow.
+pub(super) struct Successor {
+    pub(super) lane: LaneStream,
+    pub(super) keys: FlowKeys,
+    pub(super) peer: SocketAddr,
+    pub(super) last_flow: Option<(u32, FlowId)>,
+    /// Where the flow hears of its next move.
+    pub(super) moves: Move,
+}
+
+impl Successor {
+    /// The flow does not move any more: tells the router.
+    pub(super) async fn refuse(mut self) {
+        let reason = [ResetReason::AlreadyOpen as u8];
+        self.lane.queue_record(&mut self.keys.seal, RecordType::Reset, &reason);
+        self.lane.queue_record(&mut self.keys.seal, RecordType::Done, &[]);
+        // If that fails, the router hears of it without a word.
+        let _ = self.lane.flush().await;
+    }
+}
+
+/// A flow's new lane, on the way to who carries it.
+pub(super) struct Moving {
+    pub(super) to: Sender<Successor>,
+    pub(super) keys: FlowKeys,
+    pub(super) moves: Move,
+}
+
+impl std::fmt::Debug for Moving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Moving").field("flow", &self.moves.flow).finish_non_exhaustive()
+    }
+}
+
+impl Moving {
+    pub(super) async fn send(
+        self,
+        lane: LaneStream,
+        peer: SocketAddr,
+        last_flow: Option<(u32, FlowId)>,
+    ) {
+        let successor = Successor { lane, keys: self.keys, peer, last_flow, moves: self.moves };
+        if let Err(error) = self.to.send(successor).await {
+            // It has just ended.
+            error.0.refuse().await;
+        }
+    }
+}
