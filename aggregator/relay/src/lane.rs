@@ -109,6 +109,8 @@ pub struct LaneStream {
 }
 
 const RX_LEAST: usize = 4 * 1024;
+/// What is sent again goes in records of at most so many bytes.
+const PIECE: usize = 16 * 1024;
 
 impl LaneStream {
     /// A lane over a new connection or stream.
@@ -209,6 +211,14 @@ impl LaneStream {
     /// Queues a short record of the present flow.
     pub fn queue_record(&mut self, keys: &mut Sequence, kind: RecordType, payload: &[u8]) {
         self.queue_sealed(keys, FrameKind::Record, kind, payload);
+    }
+
+    /// Queues the answer to a flow's open and what has been sent of it already, on another lane.
+    pub fn queue_again(&mut self, keys: &mut Sequence, sent: &[u8]) {
+        self.queue_record(keys, RecordType::Connected, &[]);
+        for piece in sent.chunks(PIECE) {
+            self.queue_record(keys, RecordType::Data, piece);
+        }
     }
 
     fn queue_sealed(

@@ -42,6 +42,11 @@ impl Kept {
         &self.sent
     }
 
+    /// The same, to be kept on.
+    pub(crate) fn into_sent(self) -> Vec<u8> {
+        self.sent
+    }
+
     /// How many payload bytes have come so far, on whatever lane.
     pub(crate) const fn received(&self) -> usize {
         self.received

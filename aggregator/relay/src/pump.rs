@@ -81,9 +81,6 @@ pub struct Pump<'a> {
     unheard: usize,
 }
 
-/// A piece of data from the lane cut into records at most this long, when it is sent again.
-const PIECE: usize = 16 * 1024;
-
 impl<'a> Pump<'a> {
     /// A flow between `plain` and `lane`, whose open record has been answered.
     #[must_use]
@@ -132,6 +129,13 @@ impl<'a> Pump<'a> {
         self.kept.is_some()
     }
 
+    /// What a flow that has ended in order had sent, if it could still move: it is not known whether
+    /// any of it has arrived.
+    #[must_use]
+    pub fn into_sent(mut self) -> Option<Vec<u8>> {
+        self.kept.take().map(Kept::into_sent)
+    }
+
     /// It stays where it is: forgets what moving would take.
     pub fn settle(&mut self) {
         self.kept = None;
@@ -150,10 +154,7 @@ impl<'a> Pump<'a> {
         self.again = Again { bytes: kept.received(), fin: !self.receiving };
         self.done = false;
         let seal = &mut self.keys.seal;
-        self.lane.queue_record(seal, RecordType::Connected, &[]);
-        for piece in kept.sent().chunks(PIECE) {
-            self.lane.queue_record(seal, RecordType::Data, piece);
-        }
+        self.lane.queue_again(seal, kept.sent());
         if self.end.is_some() {
             self.lane.queue_record(seal, RecordType::Reset, &[ResetReason::Aborted as u8]);
         } else if !self.sending {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, trace};
 use wanbond_proto::lane::{
     FlowKeys, Frame, FrameKind, LaneError, Open, RecordType, ResetReason, Target,
 };
 use wanbond_relay::{Again, FlowEnd, LaneEvent, LaneFault, Pump, Side};
 
-use super::lane::{Lane, LaneEnd};
+use super::Shared;
+use super::lane::{Lane, LaneEnd, told};
 use super::moves::{Move, Moving, Old, Successor};
 use super::service;
 use super::sessions::ServerSession;
@@ -25,7 +26,7 @@ const EARLY_BYTES: usize = 128 * 1024;
 const SIGN_OF_LIFE: Duration = Duration::from_millis(5);
 /// For how long a flow can move: a router that has heard nothing for so long has given up.
 const MOVABLE: Duration = Duration::from_secs(20);
-/// The lane of a flow that can move is gone: how long its new one may take.
+/// The lane of a flow that can move is gone, or the flow has ended: how long a new lane may take.
 const SUCCESSION: Duration = Duration::from_secs(5);
 
 /// A flow that a router opens.
@@ -85,7 +86,7 @@ impl Lane {
             Old::Stays => return self.refuse(&mut keys, ResetReason::AlreadyOpen).await,
         }
         // Held for as long as the flow lasts.
-        let _permit = match self.admit(&session) {
+        let permit = match self.admit(&session) {
             Ok(permit) => permit,
             Err(reason) => return self.refuse(&mut keys, reason).await,
         };
@@ -109,12 +110,48 @@ impl Lane {
             }
             Connecting::Aborted => return Ok(self.done(&mut keys).await?),
         };
-        let end = self.pump(&session, stream, &mut keys, &early, moves).await?;
+        let (end, unheard) = self.pump(&session, stream, &mut keys, &early, moves).await?;
+        drop(permit);
         if end != FlowEnd::Complete {
             self.shared.refusals.reset();
             trace!(%target, ?end, "flow aborted");
+        } else if let Some((sent, moves)) = unheard {
+            self.say_again(&sent, moves).await?;
         }
         Ok(())
+    }
+
+    /// A flow has ended of which the router may have heard nothing: says all of it again where the
+    /// router asks for it. Whatever comes on this lane shows that it has.
+    async fn say_again(&mut self, sent: &[u8], mut moves: Move) -> Result<(), LaneEnd> {
+        let mut stopping = self.shared.stopping.clone();
+        loop {
+            let mut successor = tokio::select! {
+                biased;
+                successor = moves.next() => successor,
+                frame = self.lane.frame() => match frame {
+                    Ok(_) => return Ok(()),
+                    Err(fault @ LaneFault::Io(_)) => {
+                        succession(&mut moves, &self.shared).await.ok_or(fault)?
+                    }
+                    Err(fault) => return Err(fault.into()),
+                },
+                () = told(&mut stopping) => return Ok(()),
+                () = sleep(SUCCESSION) => return Ok(()),
+            };
+            successor.lane.queue_again(&mut successor.keys.seal, sent);
+            successor.lane.queue_record(&mut successor.keys.seal, RecordType::Fin, &[]);
+            let mut keys = self.move_here(successor, &mut moves);
+            self.done(&mut keys).await?;
+            // What the router sent again is skipped.
+            while let Ok(frame) = timeout(SUCCESSION, self.lane.frame()).await {
+                let frame = frame?;
+                if frame.kind != FrameKind::Record {
+                    break;
+                }
+                self.lane.consume(&frame);
+            }
+        }
     }
 
     /// Room for the flow.
@@ -158,7 +195,8 @@ impl Lane {
                 biased;
                 connected = &mut connect, if lost.is_none() => break connected,
                 successor = moves.next() => {
-                    self.move_here(successor, keys, early, moves);
+                    *keys = self.move_here(successor, moves);
+                    early.again = Again { bytes: early.bytes.len(), fin: early.finished };
                     lost = None;
                 }
                 event = self.lane.event(), if reads && lost.is_none() => match event {
@@ -226,23 +264,17 @@ impl Lane {
         }
     }
 
-    /// The flow goes on on this lane; its target is not connected yet.
-    fn move_here(
-        &mut self,
-        successor: Successor,
-        keys: &mut FlowKeys,
-        early: &mut Early,
-        moves: &mut Move,
-    ) {
+    /// Goes on on this lane. Gives the flow's keys there.
+    fn move_here(&mut self, successor: Successor, moves: &mut Move) -> FlowKeys {
         self.lane = successor.lane;
         self.peer = successor.peer;
         self.last_flow = successor.last_flow;
-        *keys = successor.keys;
         *moves = successor.moves;
-        early.again = Again { bytes: early.bytes.len(), fin: early.finished };
+        successor.keys
     }
 
-    /// Tells the router that the target is connected, and carries the flow to its end.
+    /// Tells the router that the target is connected, and carries the flow to its end. If it is not
+    /// known whether the router has heard of it, gives also what was sent.
     async fn pump(
         &mut self,
         session: &ServerSession,
@@ -250,9 +282,10 @@ impl Lane {
         keys: &mut FlowKeys,
         early: &Early,
         moves: Move,
-    ) -> Result<FlowEnd, LaneEnd> {
+    ) -> Result<(FlowEnd, Option<(Vec<u8>, Move)>), LaneEnd> {
         self.lane.queue_record(&mut keys.seal, RecordType::Connected, &[]);
         let traffic = &session.router.traffic;
+        let shared = Arc::clone(&self.shared);
         let pump = Pump::new(Side::Server, stream, &mut self.lane, keys, traffic);
         let pump = if early.finished { pump.receiving_ended() } else { pump };
         let mut pump = pump.movable(early.bytes.len(), early.again);
@@ -265,11 +298,8 @@ impl Lane {
                 biased;
                 successor = open.next() => Some(successor),
                 end = pump.run() => match end {
-                    Err(LaneFault::Io(error)) if pump.is_movable() => {
-                        let Ok(successor) = timeout(SUCCESSION, open.next()).await else {
-                            return Err(LaneFault::Io(error).into());
-                        };
-                        Some(successor)
+                    Err(fault @ LaneFault::Io(_)) if pump.is_movable() => {
+                        Some(succession(open, &shared).await.ok_or(fault)?)
                     }
                     end => break end?,
                 },
@@ -291,11 +321,21 @@ impl Lane {
                 }
             }
         };
-        drop(pump);
+        let unheard = pump.into_sent().zip(moves);
         if let Some((peer, last_flow)) = here {
             (self.peer, self.last_flow) = (peer, last_flow);
         }
-        Ok(end)
+        Ok((end, unheard))
+    }
+}
+
+/// The new lane of a flow whose own is gone, if there is one in time.
+async fn succession(moves: &mut Move, shared: &Shared) -> Option<Successor> {
+    let mut stopping = shared.stopping.clone();
+    tokio::select! {
+        successor = moves.next() => Some(successor),
+        () = told(&mut stopping) => None,
+        () = sleep(SUCCESSION) => None,
     }
 }
 

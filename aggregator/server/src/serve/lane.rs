@@ -254,7 +254,7 @@ impl Lane {
 }
 
 /// Returns when the server is stopping.
-async fn told(stopping: &mut tokio::sync::watch::Receiver<bool>) {
+pub(super) async fn told(stopping: &mut tokio::sync::watch::Receiver<bool>) {
     // A dropped sender is a stop as well.
     let _ = stopping.wait_for(|&stopping| stopping).await;
 }
