@@ -108,8 +108,21 @@ finish() {
         skipped=0
         echo "in CI a skipped test counts as failed"
     fi
+    failures
     printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
     [ "$failed" = 0 ] && [ "${#failed_steps[@]}" = 0 ]
+}
+
+# What failed tests said, once more and without backtraces: whoever reads only the end knows why.
+failures() {
+    awk '
+        /^failures:$/ { inside = !inside && !names; names = !inside; next }
+        /^test result:/ { inside = names = shown = 0 }
+        inside && /^---- .* stdout ----$/ { print "\n" $0; shown = 0; trace = 0; next }
+        inside && /^stack backtrace:$/ { trace = 1; next }
+        inside && /^note: / { trace = 0; next }
+        inside && !trace && NF && shown++ < 80 { print substr($0, 1, 400) }
+    ' "$log"
 }
 
 # sum WORD: adds up "N WORD" over the "test result:" lines.
