@@ -148,6 +148,9 @@ fn trace(setting: &Setting, side: Side, words: &[String]) {
     let mut world = setting.world(number(words, "seed=", 1));
     let count = number(words, "flows=", 1) as usize;
     let flows = show::add_bulk(&mut world, bulk, side, count, Time::from_millis(100));
+    if words.iter().any(|word| word == "call") {
+        show::add_call(&mut world, side, Time::from_millis(500), Time::from_millis(14_000));
+    }
     let cut = number(words, "cut=", 9) as usize;
     if cut < world.links.len() {
         world.at(Time::from_millis(5_003), move |now, world| world.links[cut].set_cut(now, true));

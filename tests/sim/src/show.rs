@@ -256,9 +256,7 @@ pub fn cut(setting: &Setting, bulk: Bulk, from: Side, cut: usize, seed: u64) -> 
     let mut world = setting.world(seed);
     let flows = add_bulk(&mut world, bulk, from, 1, Time::from_millis(100));
     let end = Time::from_millis(14_000);
-    let every = Duration::from_millis(20);
-    let start = Time::from_millis(500);
-    let udp = world.add(|flow| Traffic::Udp(Udp::new(flow, from, 228, every, start, end)));
+    let udp = add_call(&mut world, from, Time::from_millis(500), end);
     let (at, back) = (Time::from_millis(5_003), Time::from_millis(8_000));
     world.at(at, move |now, world| world.links[cut].set_cut(now, true));
     world.at(back, move |now, world| world.links[cut].set_cut(now, false));
@@ -279,6 +277,12 @@ pub fn cut(setting: &Setting, bulk: Bulk, from: Side, cut: usize, seed: u64) -> 
         bulk_gap: arrivals(flows[0]).longest_gap(before(at, 200), until),
         back: returned.map_or(0, |at| at.since(back).as_millis() as u64 + 400),
     }
+}
+
+/// Adds a call: small datagrams every 20 ms.
+pub fn add_call(world: &mut World, from: Side, start: Time, end: Time) -> usize {
+    let every = Duration::from_millis(20);
+    world.add(|flow| Traffic::Udp(Udp::new(flow, from, 228, every, start, end)))
 }
 
 /// Goodput of a bulk transfer before, and for a second each from one second after its first link's

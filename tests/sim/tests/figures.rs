@@ -19,7 +19,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("S1 up", "link 0 cut under packets: UDP gap, us"),
     ("S1 up", "link 0 cut under packets: bulk gap, us"),
     ("S1 up", "link 1 cut under packets: bulk gap, us"),
-    ("S2 down", "link 0 cut under packets: bulk gap, us"),
     ("S1 down", "ping under packets with a third path, p99, us"),
     ("S1 up", "ping under packets with a third path, p99, us"),
 ];

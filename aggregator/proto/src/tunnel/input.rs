@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::fec;
 use super::path::{Item, Liveness, Path};
 use super::reorder::{Arrival, PathProgress, Progress};
+use super::schedule::Order;
 use super::wire::{self, Frame, FrameError};
 use super::{LEAST_DATAGRAM, Tunnel, TunnelEvent, recycle};
 use crate::Time;
@@ -222,6 +223,11 @@ impl Tunnel {
             path.sent.lose_all(|item| lost.push(item));
             self.lost = lost;
             self.take_lost(now);
+            let left = Order::new(&self.paths, self.peer_unusable, self.peer_spare).rate;
+            if 3 * self.paths[index].congestion.rate() > 2 * left {
+                let pool = &mut self.pool;
+                self.queue.shed(now, left, |packet| recycle(pool, packet));
+            }
         } else {
             path.sent.each_in_flight(|item| lost.push(item));
             for item in lost.drain(..) {

@@ -23,6 +23,8 @@ const MOST_DELAY: Duration = Duration::from_millis(100);
 /// A path that has gone may come back within this time: senders that were slowed down to do without it
 /// would take longer to fill it than it was away.
 const PATH_MEMORY: Duration = Duration::from_secs(30);
+/// After so many were dropped at once, a sender is given this long to slow down.
+const SLOWED: Duration = Duration::from_millis(400);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A flow's rate is counted in spans of this length.
 const SPAN: Duration = Duration::from_millis(250);
@@ -112,6 +114,11 @@ impl Flow {
     fn rate(&self) -> u64 {
         const SPANS: u64 = 1_000_000 / SPAN.as_micros() as u64;
         u64::from(self.span_bytes.max(self.span_before)) * SPANS
+    }
+
+    /// It has much waiting, and slows down when it loses some.
+    fn yields(&self) -> bool {
+        self.kind.waits_for_repair() && self.waiting.len() > 1 && !self.is_small()
     }
 
     fn is_precious(&self, packet: usize) -> bool {
@@ -246,6 +253,27 @@ impl EntryQueue {
         self.bytes -= waiting.packet.len();
         self.dropped += 1;
         Some(waiting.packet)
+    }
+
+    /// A path that carried much has gone, and what waits was meant for its rate too. Drops, newest first,
+    /// what senders that slow down for a loss have behind what the others carry within a quarter of the
+    /// target: dropped later, one by one, each would be sent again behind all the rest.
+    pub(super) fn shed(&mut self, now: Time, rate: u64, mut dropped: impl FnMut(Vec<u8>)) {
+        let micros = self.target.as_micros() as u64 / 4;
+        let keep = usize::try_from(rate.saturating_mul(micros) / 1_000_000).unwrap_or(usize::MAX);
+        while self.bytes > keep {
+            let listed = self.new.iter().chain(&self.old).copied();
+            let yielding = listed.filter(|&slot| self.flows[usize::from(slot)].yields());
+            let fattest = yielding.max_by_key(|&slot| self.flows[usize::from(slot)].bytes);
+            let Some(slot) = fattest else { return };
+            let flow = self.flow(slot);
+            let Some(waiting) = flow.waiting.pop_back() else { return };
+            flow.bytes -= waiting.packet.len();
+            (flow.dropping, flow.first_above) = (false, Some(now + SLOWED));
+            self.bytes -= waiting.packet.len();
+            self.dropped += 1;
+            dropped(waiting.packet);
+        }
     }
 
     /// Takes the next packet of at most `room` bytes whose flow `may` go. Packets that CoDel drops
@@ -399,7 +427,10 @@ impl EntryQueue {
         let target = self.target;
         let flow = self.flow(slot);
         if now.since(waiting.at) < target || flow.bytes <= QUANTUM as usize {
-            flow.first_above = None;
+            // What was shed is not forgotten.
+            if flow.first_above.is_none_or(|at| at <= now + INTERVAL) {
+                flow.first_above = None;
+            }
             return false;
         }
         match flow.first_above {

@@ -95,3 +95,23 @@ fn a_flow_that_may_not_go_is_passed_over() {
     assert!(queue.pop(Time::ZERO, 500, |_| Leave::Yes, drop).is_none());
     assert_eq!(pop(&mut queue, Time::ZERO).unwrap().slot, 1);
 }
+
+#[test]
+fn what_slows_down_makes_room_when_a_path_has_gone() {
+    let mut queue = EntryQueue::new(1 << 20);
+    for _ in 0..200 {
+        queue.push(Time::ZERO, PacketInfo { slot: 1, kind: Kind::Tcp }, vec![1; 1400], drop);
+        queue.push(Time::ZERO, info(2), vec![2; 1400], drop);
+    }
+    queue.push(Time::ZERO, PacketInfo { slot: 3, kind: Kind::Tcp }, vec![3; 1400], drop);
+    let rate = 1_000_000;
+    queue.set_paths(Time::ZERO, rate, Duration::ZERO, Duration::ZERO);
+    let mut shed = Vec::new();
+    queue.shed(Time::ZERO, rate, |packet| shed.push(packet[0]));
+    // One who does not slow down gains nothing by it, and one who has little waiting is not meant.
+    assert_eq!(shed, vec![1; 199]);
+    assert_eq!(queue.dropped, 199);
+    let left = std::iter::from_fn(|| pop(&mut queue, Time::ZERO)).count();
+    assert_eq!(left, 1 + 200 + 1);
+    assert!(queue.is_empty());
+}
