@@ -261,13 +261,18 @@ impl EntryQueue {
     pub(super) fn shed(&mut self, now: Time, rate: u64, mut dropped: impl FnMut(Vec<u8>)) {
         let micros = self.target.as_micros() as u64 / 4;
         let keep = usize::try_from(rate.saturating_mul(micros) / 1_000_000).unwrap_or(usize::MAX);
-        while self.bytes > keep {
-            let listed = self.new.iter().chain(&self.old).copied();
-            let yielding = listed.filter(|&slot| self.flows[usize::from(slot)].yields());
-            let fattest = yielding.max_by_key(|&slot| self.flows[usize::from(slot)].bytes);
+        let bytes = |flows: &[Flow], slot: u16| flows[usize::from(slot)].bytes;
+        let listed = self.new.iter().chain(&self.old).copied();
+        let mut yielding: Vec<u16> =
+            listed.filter(|&slot| self.flows[usize::from(slot)].yields()).collect();
+        let mut left: usize = yielding.iter().map(|&slot| bytes(&self.flows, slot)).sum();
+        while left > keep {
+            yielding.retain(|&slot| self.flows[usize::from(slot)].waiting.len() > 1);
+            let fattest = yielding.iter().copied().max_by_key(|&slot| bytes(&self.flows, slot));
             let Some(slot) = fattest else { return };
             let flow = self.flow(slot);
             let Some(waiting) = flow.waiting.pop_back() else { return };
+            left -= waiting.packet.len();
             flow.bytes -= waiting.packet.len();
             (flow.dropping, flow.first_above) = (false, Some(now + SLOWED));
             self.bytes -= waiting.packet.len();
