@@ -41,7 +41,7 @@ def read(path):
     """The description in the Makefile at `path`."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    variables = dict(re.findall(r"^([A-Z_]+)\s*:?=\s*(.*?)\s*$", text, re.M))
+    variables = dict(re.findall(r"^([A-Z_]+)[ \t]*:?=[ \t]*(.*?)[ \t]*$", text, re.M))
     blocks = dict(re.findall(r"^define (\S+)\n(.*?)^endef$", text, re.M | re.S))
     luci = "LUCI_TITLE" in variables
     name = variables.get("PKG_NAME", "")
