@@ -42,11 +42,9 @@ def build(about, arch, files, epoch):
     paths, blocks = [], []
     for folder in sorted(by_folder):
         inside = sorted(by_folder[folder], key=lambda f: f.path)
-        if not inside and (not folder or any(other.startswith(folder + "/") for other in by_folder)):
-            # Made on the way to what is in it.
-            continue
         acl = _acl(db, 0o755)
         entries = [_file(db, file, epoch) for file in inside]
+        # Folders that only lead to others too: `apk extract` makes none by itself.
         paths.append(db.object({1: db.blob(folder), 2: acl, 3: db.array(entries)}))
         for number, file in enumerate(inside, 1):
             if file.content:

@@ -1,6 +1,6 @@
 //! A reader of apk's ADB files (apk-tools: src/adb.h, src/apk_adb.h), which checks what it reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use flate2::read::DeflateDecoder;
@@ -61,11 +61,17 @@ impl Database {
     /// A package's files, with modes and verified contents.
     pub(crate) fn files(&self) -> BTreeMap<String, (u32, Vec<u8>)> {
         let mut files = BTreeMap::new();
-        let mut before = None;
+        let (mut before, mut folders) = (None, BTreeSet::new());
         for (path, folder) in (1..).zip(self.elements(self.slots(self.root())[2])) {
             let folder = self.slots(folder);
             let name = self.text(folder[1]);
             assert!(before.as_ref() < Some(&name), "directories are sorted");
+            let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+            assert!(
+                name.is_empty() || folders.contains(parent),
+                "{name} has no parent: apk extract makes none"
+            );
+            folders.insert(name.clone());
             self.check_owner(folder[2], Some(0o755));
             for (number, file) in (1..).zip(self.elements(slot(&folder, 3))) {
                 let file = self.slots(file);
