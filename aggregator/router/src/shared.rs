@@ -36,6 +36,8 @@ pub(crate) struct WanView {
     pub path: PathId,
     /// Its name in the configuration.
     pub name: Arc<str>,
+    /// Its network device, while there is one.
+    pub device: Option<Arc<str>>,
     /// What it is for.
     pub role: Role,
     /// What it does now.

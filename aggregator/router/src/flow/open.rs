@@ -15,21 +15,20 @@ use wanbond_proto::lane::{FlowKeys, FrameKind, LaneError, Open, RecordType, Rese
 use wanbond_proto::session::FlowId;
 use wanbond_relay::LaneFault;
 
+use super::haste::Awaited;
 use super::is_lane_only;
 use crate::lanes::connect::{handshake_message, stream_possible};
 use crate::lanes::{BusyLane, LaneUnavailable};
 use crate::link::LinkHint;
 use crate::shared::{Shared, count};
+use crate::wan::counters;
 
 /// How long a client is kept waiting for a lane: a session being made anew, a WAN coming back.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What is kept of the client's first bytes until the server has answered, so that they can be
 /// sent again. The client waits after that; it will have heard of the answer by then.
 const RETAINED: usize = 64 * 1024;
-/// The server says within 5 ms that it has an open; when nothing has come after this and one and a
-/// quarter round trips, the flow is asked for over the tunnel.
-const HASTE_AFTER: Duration = Duration::from_millis(20);
-/// Where that can't be, a lane is asked for a sign of life when an answer takes longer than this and two
+/// A lane is asked for a sign of life when an answer takes longer than this and two
 /// round trips.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 /// And given up when none came for this long and three more.
@@ -220,13 +219,14 @@ async fn try_open(
         .unwrap_or_default();
     let start = Instant::now();
     let hasty = unanswered.is_empty() && !lane.stream.carrier().is_stream();
-    let mut haste_at = hasty.then(|| start + HASTE_AFTER + srtt + srtt / 4);
+    let mut awaited = hasty.then(|| Awaited::new(start, srtt));
     let mut ask_at = Some(start + ASK_AFTER + 2 * srtt);
     let mut give_up_at: Option<Instant> = None;
     loop {
         let flushing = lane.stream.queued() > 0;
         let reading = !early.ended && early.bytes.len() < RETAINED && !flushing;
-        let timer = haste_at.or(give_up_at).or(ask_at);
+        let timer = [awaited.as_ref().map(|awaited| awaited.look_at), give_up_at, ask_at];
+        let timer = timer.into_iter().flatten().min();
         tokio::select! {
             biased;
             event = poll_lane(&mut lane, flushing) => match event {
@@ -242,7 +242,7 @@ async fn try_open(
                         Ok(RecordType::Goodbye) => return Attempt::Again { taken: Taken::No },
                         Ok(RecordType::Pong) => {
                             // The server has it; it is the target that takes its time.
-                            haste_at = None;
+                            awaited = None;
                             give_up_at = None;
                         }
                         Ok(_) => {}
@@ -296,22 +296,34 @@ async fn try_open(
                 }
             }
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
-                if haste_at.take().is_some() {
-                    if stream_possible(shared) && shared.haste.take() {
-                        debug!(%target, "lane is silent, asking over the tunnel");
-                        return Attempt::Haste(asked);
+                let now = Instant::now();
+                if let Some(looked) = awaited.as_mut().filter(|awaited| awaited.look_at <= now) {
+                    if looked.is_silent(now, received(shared)) && stream_possible(shared) {
+                        awaited = None;
+                        if shared.haste.take() {
+                            debug!(%target, "WAN is silent, asking over the tunnel");
+                            return Attempt::Haste(asked);
+                        }
                     }
                 } else if give_up_at.is_some() {
                     debug!(%target, "lane is silent, trying another");
                     return Attempt::Again { taken: Taken::Perhaps(asked) };
                 } else {
                     ask_at = None;
+                    awaited = None;
                     lane.stream.queue_lane_record(RecordType::Ping, &[]);
                     give_up_at = Some(Instant::now() + GIVE_UP_AFTER + 3 * srtt);
                 }
             }
         }
     }
+}
+
+/// Packets that the WANs have brought which carry lanes.
+fn received(shared: &Shared) -> Vec<Option<u64>> {
+    let wans = shared.wans.borrow();
+    let carrying = wans.iter().filter(|wan| wan.joins_lanes());
+    counters::received(carrying.filter_map(|wan| wan.device.as_deref()))
 }
 
 enum LaneEvent {

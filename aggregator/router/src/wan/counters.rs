@@ -18,6 +18,12 @@ pub(crate) fn read_all() -> HashMap<String, DeviceBytes> {
     parse(&std::fs::read_to_string("/proc/net/dev").unwrap_or_default())
 }
 
+/// How many packets each of these devices has received.
+pub(crate) fn received<'a>(devices: impl Iterator<Item = &'a str>) -> Vec<Option<u64>> {
+    let all = read_all();
+    devices.map(|device| all.get(device).map(|read| read.rx_packets)).collect()
+}
+
 /// The format of `/proc/net/dev`: two lines of heading, then
 /// `name: rx-bytes rx-packets …6… tx-bytes …`.
 fn parse(text: &str) -> HashMap<String, DeviceBytes> {

@@ -203,6 +203,7 @@ impl Wan {
         WanView {
             path: self.path,
             name: Arc::clone(&self.name),
+            device: self.facts.as_ref().ok().map(|facts| facts.device.as_str().into()),
             role: self.role,
             duty: self.duty,
             spared: self.is_spared(),
