@@ -64,8 +64,8 @@ async fn some_time(noise: &mut Noise) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_byte_arrives_once() {
     within(async {
-        for seed in 1..150 {
-            a_flow_moves(Noise(seed * 0x9e37_79b9_7f4a_7c15)).await;
+        for seed in 1..50u64 {
+            a_flow_moves(Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))).await;
         }
     })
     .await;
