@@ -298,7 +298,9 @@ async fn try_open(
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                 let now = Instant::now();
                 if let Some(looked) = awaited.as_mut().filter(|awaited| awaited.look_at <= now) {
-                    if looked.is_silent(now, received(shared)) && stream_possible(shared) {
+                    if !stream_possible(shared) {
+                        awaited = None;
+                    } else if looked.is_silent(now, received(shared)) {
                         awaited = None;
                         if shared.haste.take() {
                             debug!(%target, "WAN is silent, asking over the tunnel");
@@ -321,7 +323,8 @@ async fn try_open(
 
 /// Packets that the WANs have brought which carry lanes.
 fn received(shared: &Shared) -> Vec<Option<u64>> {
-    let wans = shared.wans.borrow();
+    // Nobody waits for the lock while the kernel is asked.
+    let wans = Arc::clone(&shared.wans.borrow());
     let carrying = wans.iter().filter(|wan| wan.joins_lanes());
     counters::received(carrying.filter_map(|wan| wan.device.as_deref()))
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use wanbond_proto::lane::{FlowKeys, RecordType, ResetReason};
 use wanbond_proto::replay::{ReplayWindow, Verdict};
@@ -96,7 +97,10 @@ impl Drop for Move {
         self.ids.lock().movable.remove(&self.flow);
         self.successors.close();
         while let Ok(successor) = self.successors.try_recv() {
-            tokio::spawn(successor.refuse());
+            // Where all ends, nobody is told.
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(successor.refuse());
+            }
         }
     }
 }
