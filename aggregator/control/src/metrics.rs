@@ -118,6 +118,7 @@ pub fn router(status: &Status) -> String {
         ("timed_out", flows.timed_out_total),
         ("reset", flows.reset_total),
         ("retried", flows.retried_total),
+        ("handed_over", flows.handed_over_total),
     ];
     page.counter(
         "wanbond_flow_troubles_total",

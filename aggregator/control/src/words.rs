@@ -343,6 +343,8 @@ words! {
         WanAddress = "wan_address",
         /// What is known about MPTCP on a WAN changed.
         WanMptcp = "wan_mptcp",
+        /// TCP goes over MPTCP, or over the tunnel's streams, from now on.
+        TcpWay = "tcp_way",
         /// The state of a server changed.
         ServerState = "server_state",
         /// A WAN has carried a good part of its quota, or all of it.

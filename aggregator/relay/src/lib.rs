@@ -36,6 +36,7 @@ mod boxed;
 mod carrier;
 mod clock;
 mod lane;
+mod leaving;
 mod moving;
 mod pool;
 mod pump;

@@ -14,6 +14,7 @@ use wanbond_proto::lane::{
 };
 
 use crate::lane::{LaneFault, LaneStream};
+use crate::leaving::Leaving;
 use crate::moving::{Again, HEARD, Kept};
 use crate::sizer::RecordSizer;
 
@@ -79,6 +80,20 @@ pub struct Pump<'a> {
     backlog: Vec<u8>,
     /// At the router: after so many more bytes the server is told that they come.
     unheard: usize,
+    /// The lane that it leaves.
+    leaving: Option<Box<Leaving>>,
+    handover: Handover,
+    /// Payload bytes both ways; wraps.
+    moved: usize,
+}
+
+/// Whether the router has asked for the flow to go on on another lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handover {
+    No,
+    Asked,
+    /// The server has said its last on this lane, before its answer was seen on the other.
+    Ahead,
 }
 
 impl<'a> Pump<'a> {
@@ -110,6 +125,9 @@ impl<'a> Pump<'a> {
             again: Again::default(),
             backlog: Vec::new(),
             unheard: HEARD,
+            leaving: None,
+            handover: Handover::No,
+            moved: 0,
         }
     }
 
@@ -162,6 +180,38 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// The server is being asked to go on on another lane, and may do so from now on.
+    pub const fn expect_handover(&mut self) {
+        self.handover = Handover::Asked;
+    }
+
+    /// It has gone on there, and says nothing more on this one.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.handover == Handover::Ahead
+    }
+
+    /// Both ends go on on another lane, after what is on its way on this one. The router has asked for
+    /// it, and the server has answered, or does now.
+    pub fn hand_over(&mut self, lane: LaneStream, keys: FlowKeys) {
+        debug_assert!(self.leaving.is_none());
+        self.settle();
+        let lane = std::mem::replace(self.lane, lane);
+        let keys = std::mem::replace(self.keys, keys);
+        if self.side == Side::Server {
+            self.lane.queue_record(&mut self.keys.seal, RecordType::Connected, &[]);
+        }
+        self.sizer = RecordSizer::default();
+        self.leaving = Some(Box::new(Leaving::new(lane, keys, !self.is_handed_over())));
+        self.handover = Handover::No;
+    }
+
+    /// Whether it is on its way from one lane to another: it can't be sent to a third meanwhile.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// This end's Fin was sent before.
     #[must_use]
     pub fn sending_ended(mut self) -> Self {
@@ -184,9 +234,29 @@ impl<'a> Pump<'a> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
+    /// As [`Self::run`], but gives `None` once so many more payload bytes have gone both ways.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_for(&mut self, bytes: usize) -> Result<Option<FlowEnd>, LaneFault> {
+        let start = self.moved;
+        std::future::poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(end) => Poll::Ready(end.map(Some)),
+            Poll::Pending if self.moved.wrapping_sub(start) >= bytes => Poll::Ready(Ok(None)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<FlowEnd, LaneFault>> {
         let received = self.poll_receive(cx)?;
         let sent = self.poll_send(cx)?;
+        if let Some(leaving) = &mut self.leaving
+            && leaving.poll_over(cx)?.is_ready()
+            && let Some(left) = self.leaving.take()
+        {
+            left.lane.finish();
+        }
         self.finish_server();
         if self.lane.queued() > 0 {
             // Receiving queued something (a pong, the last record) or sending is blocked.
@@ -195,10 +265,10 @@ impl<'a> Pump<'a> {
         if let Some(end) = self.end {
             return Poll::Ready(Ok(end));
         }
-        if !self.sending && !self.receiving && self.done {
+        if !self.sending && !self.receiving && self.done && self.leaving.is_none() {
             return Poll::Ready(Ok(FlowEnd::Complete));
         }
-        debug_assert!(received.is_pending() || sent.is_pending());
+        debug_assert!(received.is_pending() || sent.is_pending() || self.leaving.is_some());
         Poll::Pending
     }
 
@@ -206,7 +276,7 @@ impl<'a> Pump<'a> {
     fn finish_server(&mut self) {
         if self.side == Side::Server
             && !self.done
-            && (self.end.is_some() || (!self.sending && !self.receiving))
+            && (self.end.is_some() || (!self.sending && !self.receiving && self.leaving.is_none()))
         {
             self.lane.queue_record(&mut self.keys.seal, RecordType::Done, &[]);
             self.done = true;
@@ -263,6 +333,7 @@ impl<'a> Pump<'a> {
                 Ok(n) => {
                     self.lane.commit_data(&mut self.keys.seal, n);
                     self.traffic.sent.fetch_add(n, Ordering::Relaxed);
+                    self.moved = self.moved.wrapping_add(n);
                 }
                 Err(error) => {
                     self.lane.release_space();
@@ -281,10 +352,14 @@ impl<'a> Pump<'a> {
             if self.end.is_some() || self.is_silent() {
                 return Poll::Ready(Ok(()));
             }
-            let frame = ready!(self.lane.poll_frame(cx))?;
+            if self.is_handed_over() {
+                // Whoever has asked wakes this with the new lane.
+                return Poll::Pending;
+            }
+            let frame = ready!(self.incoming().poll_frame(cx))?;
             match frame.kind {
                 FrameKind::LaneRecord => {
-                    if self.lane.handle_lane_record(&frame)? == RecordType::Pong {
+                    if self.incoming().handle_lane_record(&frame)? == RecordType::Pong {
                         self.heard_of();
                     }
                 }
@@ -303,8 +378,19 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// The lane on which the flow's next record comes.
+    fn incoming(&mut self) -> &mut LaneStream {
+        match &mut self.leaving {
+            Some(leaving) if leaving.receiving => &mut leaving.lane,
+            _ => self.lane,
+        }
+    }
+
     /// Whether nothing of this flow can come any more: what comes next on the lane is not ours.
     fn is_silent(&self) -> bool {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.receiving) {
+            return false;
+        }
         match self.side {
             Side::Router => self.done,
             // The router may still abort while this end sends.
@@ -318,6 +404,7 @@ impl<'a> Pump<'a> {
             match plain.try_write(&self.backlog) {
                 Ok(n) => {
                     self.backlog.drain(..n);
+                    self.moved = self.moved.wrapping_add(n);
                     self.traffic.received.fetch_add(n, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -330,14 +417,19 @@ impl<'a> Pump<'a> {
         }
         while let Some((frame, rest)) = &mut self.deliver {
             let Some(plain) = &self.plain else { return Poll::Ready(()) };
+            let lane = match &mut self.leaving {
+                Some(leaving) if leaving.receiving => &mut leaving.lane,
+                _ => &mut *self.lane,
+            };
             if rest.start == rest.end {
-                self.lane.consume(frame);
+                lane.consume(frame);
                 self.deliver = None;
                 break;
             }
-            match plain.try_write(self.lane.received(rest)) {
+            match plain.try_write(lane.received(rest)) {
                 Ok(n) => {
                     rest.start += n;
+                    self.moved = self.moved.wrapping_add(n);
                     self.traffic.received.fetch_add(n, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -356,7 +448,11 @@ impl<'a> Pump<'a> {
     }
 
     fn handle_record(&mut self, frame: Frame) -> Result<(), LaneFault> {
-        let record = frame.open(&mut self.keys.open, self.lane.frame_bytes(&frame))?;
+        let (lane, keys) = match &mut self.leaving {
+            Some(leaving) if leaving.receiving => (&mut leaving.lane, &mut leaving.keys),
+            _ => (&mut *self.lane, &mut *self.keys),
+        };
+        let record = frame.open(&mut keys.open, lane.frame_bytes(&frame))?;
         match record.kind {
             RecordType::Data if self.receiving || self.again.bytes > 0 => {
                 let mut payload = frame.range.start + PAYLOAD_AT..frame.range.end - TAG_LEN;
@@ -397,16 +493,25 @@ impl<'a> Pump<'a> {
             RecordType::Done if self.side == Side::Router && !self.receiving && !self.sending => {
                 self.done = true;
             }
+            RecordType::Handover => {
+                lane.consume(&frame);
+                match &mut self.leaving {
+                    Some(leaving) if leaving.receiving => leaving.receiving = false,
+                    None if self.handover == Handover::Asked => self.handover = Handover::Ahead,
+                    _ => return Err(LaneError::Unexpected.into()),
+                }
+                return Ok(());
+            }
             _ => return Err(LaneError::Unexpected.into()),
         }
-        self.lane.consume(&frame);
+        self.incoming().consume(&frame);
         Ok(())
     }
 
     /// The plain socket broke: tell the other end, forget what was to be delivered.
     fn fail_plain(&mut self, _error: &io::Error) {
         if let Some((frame, _)) = self.deliver.take() {
-            self.lane.consume(&frame);
+            self.incoming().consume(&frame);
         }
         self.plain = None;
         self.backlog = Vec::new();

@@ -113,6 +113,7 @@ pub(crate) struct Counters {
     pub(crate) timed_out: AtomicUsize,
     pub(crate) reset: AtomicUsize,
     pub(crate) retried: AtomicUsize,
+    pub(crate) handed_over: AtomicUsize,
 }
 
 pub(crate) fn count(counter: &AtomicUsize) {
@@ -141,6 +142,8 @@ pub(crate) struct Shared {
     pub traffic: Traffic,
     /// What this machine encrypts fast.
     pub suites: Vec<Suite>,
+    /// How many bytes a second.
+    pub sealed: u64,
     /// This run of the daemon, as the server knows it.
     pub instance: Instance,
     /// Every WAN of the configuration that is not off.
@@ -163,6 +166,8 @@ pub(crate) struct Shared {
     pub(crate) congestion: Option<String>,
     pub(crate) mptcp: bool,
     pub(crate) tcp: TcpMode,
+    /// With `auto`: TCP is better off on streams, though MPTCP works.
+    pub(crate) streams_preferred: watch::Sender<bool>,
     /// The server is gone, and the LAN's new connections go out around it.
     pub(crate) direct: watch::Sender<bool>,
     /// What outlives this run.
@@ -186,6 +191,7 @@ pub(crate) struct SharedParts {
     pub(crate) clock: Clock,
     pub(crate) pool: Arc<BufferPool>,
     pub(crate) suites: Vec<Suite>,
+    pub(crate) sealed: u64,
     pub(crate) instance: Instance,
     pub(crate) evidence: mpsc::Sender<WanEvidence>,
     pub(crate) link: mpsc::Sender<LinkHint>,
@@ -204,6 +210,7 @@ impl Shared {
             pool: parts.pool,
             traffic: Traffic::default(),
             suites: parts.suites,
+            sealed: parts.sealed,
             instance: parts.instance,
             wans: watch::Sender::new(Arc::new([])),
             servers: parts.servers,
@@ -218,6 +225,7 @@ impl Shared {
             congestion: parts.congestion,
             mptcp: parts.mptcp,
             tcp: parts.tcp,
+            streams_preferred: watch::Sender::new(false),
             direct: watch::Sender::new(false),
             lasting: parts.lasting,
             names_answered: watch::Sender::new(false),

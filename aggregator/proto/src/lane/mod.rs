@@ -48,6 +48,10 @@
 //!   [`RecordType::Pong`], once it has had 16 KiB of a flow; after that the new one is refused.
 //! - **A sign of life.** A server that needs more than some milliseconds to reach a target says
 //!   [`RecordType::Pong`] unasked. Whoever hears neither that nor an answer asks elsewhere.
+//! - **A handover.** A flow that both ends have heard of goes on on another lane, without a byte sent twice:
+//!   the router opens it there with [`Open::handover`], the server answers [`RecordType::Connected`], and
+//!   each end says [`RecordType::Handover`] on the old lane, its last there. Whoever reads that goes on
+//!   reading on the new one. The old lane is closed.
 //! - A record that does not open, or is not allowed in the present state, ends the lane.
 
 mod frame;

@@ -5,7 +5,8 @@
 //! │ count │ instead of   │ target    │ options of later versions, │
 //! │ 8 bit │ count ×64 bit│           │ skipped                    │
 //! └───────┴──────────────┴───────────┴────────────────────────────┘
-//! count: 0 to 7 in the low three bits, the others are 0 and not looked at
+//! count: 0 to 7 in the low three bits; the fourth says that it is a handover; the others are 0 and not
+//!        looked at
 //! target: 1, IPv4, port │ 2, IPv6, port │ 3, length, name, port │ 4, service, seconds
 //! ```
 
@@ -18,6 +19,7 @@ use super::service::ServiceKind;
 use crate::session::FlowId;
 
 const COUNT: u8 = 7;
+const HANDOVER: u8 = 8;
 
 /// Where a flow goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,6 +52,8 @@ pub struct OpenError;
 pub struct Open {
     /// The flows that this one stands in for, whose fate is unknown: at most [`Self::MOST_INSTEAD`].
     pub instead_of: Vec<FlowId>,
+    /// Both ends have heard of that flow, which goes on here: [`super::RecordType::Handover`].
+    pub handover: bool,
     /// Where it goes.
     pub target: Target,
 }
@@ -62,7 +66,7 @@ impl Open {
     pub fn encode(&self, out: &mut Vec<u8>) {
         debug_assert!(self.instead_of.len() <= Self::MOST_INSTEAD);
         let count = self.instead_of.len().min(Self::MOST_INSTEAD);
-        out.push(count as u8);
+        out.push(count as u8 | if self.handover { HANDOVER } else { 0 });
         for FlowId(id) in &self.instead_of[..count] {
             out.extend_from_slice(&id.to_be_bytes());
         }
@@ -131,7 +135,7 @@ impl Open {
             }
             _ => return None,
         };
-        Some(Self { instead_of, target })
+        Some(Self { instead_of, handover: count & HANDOVER != 0, target })
     }
 }
 
@@ -160,9 +164,11 @@ mod tests {
         fn round_trip(
             target in target(),
             old in prop::collection::vec(any::<u64>(), 0..=Open::MOST_INSTEAD),
+            handover in any::<bool>(),
             later in any::<[u8; 3]>(),
         ) {
-            let open = Open { instead_of: old.into_iter().map(FlowId).collect(), target };
+            let instead_of = old.into_iter().map(FlowId).collect();
+            let open = Open { instead_of, handover, target };
             let mut bytes = Vec::new();
             open.encode(&mut bytes);
             prop_assert_eq!(Open::decode(&bytes), Ok(open.clone()));

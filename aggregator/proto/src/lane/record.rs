@@ -26,6 +26,8 @@ pub enum RecordType {
     Done = 10,
     /// Lane: the server takes no more opens on this lane.
     Goodbye = 11,
+    /// The last of a flow in this direction on this lane: the rest comes on the one that it goes on on.
+    Handover = 12,
 }
 
 impl RecordType {
@@ -44,6 +46,7 @@ impl RecordType {
             9 => Self::Connected,
             10 => Self::Done,
             11 => Self::Goodbye,
+            12 => Self::Handover,
             _ => return None,
         })
     }

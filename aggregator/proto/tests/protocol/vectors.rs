@@ -138,6 +138,7 @@ fn lane() {
         let mut down = server.flow_keys(FlowId(1), fresh);
         let open = Open {
             instead_of: vec![FlowId(0x0a0b)],
+            handover: false,
             target: Target::Address(address("198.51.100.9:443")),
         };
         let mut payload = Vec::new();
@@ -164,7 +165,7 @@ fn lane() {
         ("name", Target::Name("example.net".into(), 8080)),
     ] {
         let mut payload = Vec::new();
-        Open { instead_of: Vec::new(), target }.encode(&mut payload);
+        Open { instead_of: Vec::new(), handover: false, target }.encode(&mut payload);
         line(&mut out, &format!("open payload, {name}"), &payload);
     }
     compare("lane.txt", &out, include_str!("../vectors/lane.txt"));

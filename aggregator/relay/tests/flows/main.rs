@@ -3,6 +3,7 @@
 
 mod endings;
 mod faults;
+mod handover;
 mod moves;
 #[path = "../session/mod.rs"]
 mod session;

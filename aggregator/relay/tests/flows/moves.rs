@@ -16,7 +16,11 @@ type NewLane = (LaneStream, FlowKeys);
 async fn ask(early: &[u8], ended: bool) -> (NewLane, NewLane) {
     let mut lane = Lane::new(Suite::Aes128Gcm).await;
     let id = lane.sessions.0.next_flow_id();
-    let open = Open { instead_of: Vec::new(), target: Target::Name("target.example".into(), 80) };
+    let open = Open {
+        instead_of: Vec::new(),
+        handover: false,
+        target: Target::Name("target.example".into(), 80),
+    };
     let mut keys = lane.router.queue_open(&lane.sessions.0, id, &open);
     for piece in early.chunks(5000) {
         lane.router.queue_record(&mut keys.seal, RecordType::Data, piece);

@@ -111,8 +111,11 @@ impl Lane {
         let (target, server_plain) = tcp_pair().await;
         assert!(self.router.is_usable());
         let id = self.sessions.0.next_flow_id();
-        let open =
-            Open { instead_of: Vec::new(), target: Target::Name("target.example".into(), 80) };
+        let open = Open {
+            instead_of: Vec::new(),
+            handover: false,
+            target: Target::Name("target.example".into(), 80),
+        };
         let mut router_keys = self.router.queue_open(&self.sessions.0, id, &open);
         self.router.flush().await.unwrap();
         let mut server_keys =

@@ -27,6 +27,7 @@ use super::surroundings::Surroundings;
 use super::tunnel::TunnelKeeper;
 use super::usage::Usage;
 use crate::config::Config;
+use crate::lanes::preference::Preference;
 use crate::shared::{Shared, WanEvidence};
 use crate::wan::duty::{Duty, Overflow};
 use crate::wan::{Wan, counters, socket};
@@ -73,6 +74,9 @@ pub(crate) struct Brain {
     pub(super) announced: Vec<(State, Reason)>,
     pub(super) surroundings: Surroundings,
     pub(super) overflow: Overflow,
+    pub(super) preference: Preference,
+    /// When the lines' queues were last looked at.
+    pub(super) queues_seen: Time,
     pub(super) usage: Usage,
     pub(super) processor: Processor,
     pub(super) bypass: BypassKeeper,
@@ -90,6 +94,7 @@ impl Brain {
         let tunnel = TunnelKeeper::new(journal.clone()).await.context("netlink")?;
         let of_bypass = journal.clone();
         let kernel = Kernel::new(netlink.clone(), journal, config.globals.enabled).await;
+        let sealed = shared.sealed;
         let mut brain = Self {
             lan: config.globals.lan.clone(),
             wans: Vec::new(),
@@ -107,6 +112,8 @@ impl Brain {
             announced: Vec::new(),
             surroundings,
             overflow: Overflow::default(),
+            preference: Preference::new(sealed),
+            queues_seen: Time::ZERO,
             usage,
             processor: Processor::default(),
             bypass: BypassKeeper::new(of_bypass).await.context("netlink")?,
@@ -372,12 +379,16 @@ impl Brain {
             .sent
             .load(Ordering::Relaxed)
             .wrapping_add(traffic.received.load(Ordering::Relaxed));
-        let moved = bytes != self.last_bytes;
+        let carried = bytes.wrapping_sub(self.last_bytes);
+        let moved = carried > 0;
         self.last_bytes = bytes;
         self.set_active(moved);
         self.repair_lanes();
         self.count_and_weigh();
-        self.look_for_hindrances();
+        self.look_at_queues(carried);
+        if !self.preference.streams() {
+            self.look_for_hindrances();
+        }
         if self.apply_at.is_none() {
             // Round-trip times have moved on.
             self.publish();

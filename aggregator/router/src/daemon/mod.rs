@@ -16,6 +16,7 @@ mod jobs;
 mod kernel;
 mod lasting;
 mod look;
+mod preference;
 mod status;
 mod surroundings;
 pub mod tun_kernel;
@@ -203,10 +204,12 @@ async fn run_with(
     if !mptcp {
         warn!("this kernel has no MPTCP, or net.mptcp.enabled is 0: each connection uses one WAN");
     }
+    let fast = fast_suites();
     let shared = Shared::new(SharedParts {
         clock: Clock::start(),
         pool: BufferPool::new(buffer_limit()),
-        suites: fast_suites(),
+        suites: fast.iter().map(|(suite, _)| *suite).collect(),
+        sealed: fast.first().map_or(0, |(_, bytes)| *bytes),
         instance: Instance(link::random()),
         evidence,
         link,

@@ -80,6 +80,7 @@ impl Brain {
                 timed_out_total: read(&counters.timed_out),
                 reset_total: read(&counters.reset),
                 retried_total: read(&counters.retried),
+                handed_over_total: read(&counters.handed_over),
             },
             tunnel: shared.tunnel().map(|tunnel| tunnel_status(&tunnel)),
             streams_why: streams_why(shared),
@@ -159,6 +160,9 @@ fn streams_why(shared: &Shared) -> String {
         Some(StreamsFor::NoMptcp) => "this kernel has no MPTCP, or it is switched off",
         Some(StreamsFor::Stripped) => {
             "something on the way of a WAN removes MPTCP, and lanes would leave that WAN out"
+        }
+        Some(StreamsFor::Latency) => {
+            "MPTCP fills the lines' queues, and everybody's packets would wait there"
         }
     }
     .to_owned()

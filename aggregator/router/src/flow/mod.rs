@@ -8,19 +8,20 @@
 //!
 //! A server says within milliseconds that it has an open, so a lane that is silent for longer than a round
 //! trip is most likely on a WAN that has just died, and the flow is asked for again over the tunnel.
-//! Whatever the server has of it then goes on there.
+//! Whatever the server has of it then goes on there. A flow that runs on a lane may be handed over to the
+//! tunnel, too: [`handover`].
 
+mod handover;
 mod haste;
 mod listener;
 mod open;
 
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, trace};
@@ -34,6 +35,7 @@ use crate::shared::{Shared, count};
 
 pub(crate) use haste::Haste;
 pub(crate) use listener::serve;
+use handover::Wish;
 use open::{NotOpened, Opened, open};
 
 /// After an abort, how much of the lane is read on until the server's last word.
@@ -66,7 +68,7 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
             return;
         }
     };
-    let Opened { client, mut lane, mut keys, sending_ended } = opened;
+    let Opened { client, mut lane, mut keys, asked, sending_ended } = opened;
     count(if lane.stream.carrier().is_stream() {
         &shared.counters.flows_stream
     } else if lane.mptcp == MptcpState::Working {
@@ -76,24 +78,44 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
     });
     // Streams do not end by themselves when another server is used; lanes are ended.
     let mut servers = shared.servers.subscribe();
-    let on_stream = lane.stream.carrier().is_stream();
-    let kept = if on_stream { client.as_fd().try_clone_to_owned().ok() } else { None };
+    let mut on_stream = lane.stream.carrier().is_stream();
+    let mut wish = Wish::new(&shared, on_stream);
+    let mut asking = None;
     let mut pump = Pump::new(Side::Router, client, &mut lane.stream, &mut keys, &shared.traffic);
     if sending_ended {
         pump = pump.sending_ended();
     }
-    let ended = tokio::select! {
-        ended = pump.run() => ended,
-        _ = servers.changed(), if on_stream => {
-            if let Some(kept) = &kept {
-                // Its bytes are lost, so the client must see a reset.
-                let _ = SockRef::from(kept).set_linger(Some(Duration::ZERO));
+    let gone = || Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+    let ended = loop {
+        tokio::select! {
+            ended = pump.run_for(wish.after()) => match ended {
+                Ok(Some(end)) => break Ok(end),
+                Err(fault) => break Err(fault),
+                Ok(None) => {
+                    wish.done();
+                    pump.expect_handover();
+                    let ask = handover::ask(Arc::clone(&shared), asked, target);
+                    asking = Some(Box::pin(ask));
+                }
+            },
+            stream = async { asking.as_mut().unwrap().await }, if asking.is_some() => {
+                asking = None;
+                match stream {
+                    Some((stream, keys)) => {
+                        count(&shared.counters.handed_over);
+                        pump.hand_over(stream, keys);
+                        on_stream = true;
+                    }
+                    None if pump.is_handed_over() => break gone(),
+                    None => {}
+                }
             }
-            Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+            () = wish.changed() => {}
+            // What is lost with them, the client sees as a reset.
+            _ = servers.changed(), if on_stream => break gone(),
         }
     };
     drop(pump);
-    drop(kept);
     match ended {
         Ok(FlowEnd::Complete) => lane.give_back(),
         Ok(end) => {

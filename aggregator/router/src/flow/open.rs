@@ -57,6 +57,8 @@ pub(super) struct Opened {
     pub(super) client: TcpStream,
     pub(super) lane: BusyLane,
     pub(super) keys: FlowKeys,
+    /// What the server knows it by.
+    pub(super) asked: Asked,
     /// The client has ended its direction, and the server knows.
     pub(super) sending_ended: bool,
 }
@@ -66,6 +68,7 @@ enum Attempt {
     Connected {
         lane: BusyLane,
         keys: FlowKeys,
+        asked: Asked,
     },
     /// The target, or the server's rules, said no.
     Refused {
@@ -98,10 +101,11 @@ enum Taken {
     Perhaps(Asked),
 }
 
-/// A flow that was asked for without an answer, to be named in the next attempt.
-struct Asked {
-    flow: FlowId,
-    session: u32,
+/// A flow that was asked for, to be named when it is asked for elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) flow: FlowId,
+    pub(super) session: u32,
 }
 
 /// What is known of the client's direction.
@@ -138,8 +142,8 @@ pub(super) async fn open(
         };
         match attempt.unwrap_or_else(Attempt::NoLane) {
             Attempt::NoLane(error) => return Err((Some(client), error.into())),
-            Attempt::Connected { lane, keys } => {
-                return Ok(Opened { client, lane, keys, sending_ended: early.ended });
+            Attempt::Connected { lane, keys, asked } => {
+                return Ok(Opened { client, lane, keys, asked, sending_ended: early.ended });
             }
             Attempt::Refused { reason, lane, keys } => {
                 tokio::spawn(boxed(super::recover(lane, keys)));
@@ -200,7 +204,7 @@ async fn try_open(
     // did with it.
     let ours = unanswered.iter().filter(|asked| asked.session == session.remote_index());
     let instead_of = ours.map(|asked| asked.flow).collect();
-    let open = Open { instead_of, target: Target::Address(target) };
+    let open = Open { instead_of, handover: false, target: Target::Address(target) };
     let mut keys = session.with(|s| lane.stream.queue_open(s, flow, &open));
     for piece in early.bytes.chunks(16 * 1024) {
         lane.stream.queue_record(&mut keys.seal, RecordType::Data, piece);
@@ -267,7 +271,7 @@ async fn try_open(
                         };
                         lane.stream.consume(&frame);
                         match kind {
-                            RecordType::Connected => return Attempt::Connected { lane, keys },
+                            RecordType::Connected => return Attempt::Connected { lane, keys, asked },
                             RecordType::Reset => {
                                 let reason = reason.map_or(ResetReason::Internal, ResetReason::from_byte);
                                 if reason.may_retry() {

@@ -122,6 +122,8 @@ pub(crate) enum StreamsFor {
     NoMptcp,
     /// A living WAN would be left out: something on its way strips MPTCP.
     Stripped,
+    /// MPTCP fills the lines' queues: [`super::preference`].
+    Latency,
 }
 
 /// Why flows ride the tunnel's streams now, if they do.
@@ -136,8 +138,9 @@ pub(crate) fn streams_for(shared: &Shared) -> Option<StreamsFor> {
                     && wan.duty == Duty::Active
                     && (!shared.mptcp || wan.mptcp == MptcpState::Stripped)
             });
+            let preferred = || shared.streams_preferred.borrow().then_some(StreamsFor::Latency);
             let live = || shared.tunnel().is_some_and(|tunnel| tunnel.is_live());
-            (left_out && live()).then_some(reason)
+            left_out.then_some(reason).or_else(preferred).filter(|_| live())
         }
     }
 }

@@ -3,10 +3,12 @@
 //! - [`connect`]: opening one on the best living WAN, racing a second WAN when the first is slow.
 //! - [`demand`]: how many should wait warm.
 //! - [`pool`]: the idle ones; taking, giving back, keeping the number right.
+//! - [`preference`]: when flows are better off on the tunnel's streams.
 
 pub(crate) mod connect;
 mod demand;
 mod pool;
+pub(crate) mod preference;
 
 use wanbond_control::words::MptcpState;
 use wanbond_proto::Time;

@@ -19,6 +19,7 @@ use wanbond_control::words::MptcpState;
 use wanbond_linux::socket::{TcpState, mptcp_info, subflows};
 use wanbond_proto::Time;
 use wanbond_proto::wan::State;
+use wanbond_relay::LaneStream;
 
 use super::Lane;
 use super::connect::{NotReady, open, open_stream, open_warm, streams_for};
@@ -87,6 +88,13 @@ impl BusyLane {
     fn new(lane: Lane, shared: &Arc<Shared>) -> Self {
         *lock(&shared.lanes.busy).entry(lane.path.number()).or_default() += 1;
         Self { lane: Some(lane), shared: Arc::clone(shared) }
+    }
+
+    /// Its connection, for a flow that keeps it to its end.
+    pub(crate) fn into_stream(mut self) -> LaneStream {
+        let lane = self.lane.take().expect("a busy lane holds its lane until it is given back");
+        self.shared.lanes.release(lane.path.number());
+        lane.stream
     }
 
     /// Gives the lane back for the next flow; what it carried must be over on both ends.

@@ -35,6 +35,7 @@ use carrier::WanCarrier;
 use counters::{DeviceBytes, Rate};
 use duty::Duty;
 use facts::Facts;
+use crate::lanes::preference::Calm;
 use hindrance::Hindrance;
 use history::{Past, Step};
 use quota::Ledger;
@@ -82,6 +83,7 @@ pub(crate) struct Wan {
     pub(crate) repairs: u32,
     /// Whether MPTCP is better off without it.
     pub(crate) hindrance: Hindrance,
+    pub(crate) calm: Calm,
 }
 
 impl Wan {
@@ -108,6 +110,7 @@ impl Wan {
             look_at_lanes: None,
             repairs: 0,
             hindrance: Hindrance::default(),
+            calm: Calm::default(),
             path,
             config,
         }

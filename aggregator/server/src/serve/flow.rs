@@ -81,8 +81,12 @@ impl Lane {
             return self.refuse(&mut keys, ResetReason::Stale).await;
         };
         match session.flows().instead_of(&open.instead_of) {
+            Old::None if open.handover => return self.refuse(&mut keys, ResetReason::Stale).await,
             Old::None => {}
-            Old::Carried(to) => return Err(LaneEnd::Moves(Box::new(Moving { to, keys, moves }))),
+            Old::Carried(to) => {
+                let handover = open.handover;
+                return Err(LaneEnd::Moves(Box::new(Moving { to, keys, moves, handover })));
+            }
             Old::Stays => return self.refuse(&mut keys, ResetReason::AlreadyOpen).await,
         }
         // Held for as long as the flow lasts.
@@ -195,6 +199,11 @@ impl Lane {
                 biased;
                 connected = &mut connect, if lost.is_none() => break connected,
                 successor = moves.next() => {
+                    if successor.handover {
+                        // Only what has been answered is handed over.
+                        drop(tokio::spawn(successor.refuse()));
+                        continue;
+                    }
                     *keys = self.move_here(successor, moves);
                     early.again = Again { bytes: early.bytes.len(), fin: early.finished };
                     lost = None;
@@ -265,7 +274,7 @@ impl Lane {
     }
 
     /// Goes on on this lane. Gives the flow's keys there.
-    fn move_here(&mut self, successor: Successor, moves: &mut Move) -> FlowKeys {
+    fn move_here(&mut self, successor: Box<Successor>, moves: &mut Move) -> FlowKeys {
         self.lane = successor.lane;
         self.peer = successor.peer;
         self.last_flow = successor.last_flow;
@@ -290,38 +299,37 @@ impl Lane {
         let pump = if early.finished { pump.receiving_ended() } else { pump };
         let mut pump = pump.movable(early.bytes.len(), early.again);
         let until = Instant::now() + MOVABLE;
-        let mut moves = Some(moves);
+        let mut moves = moves;
         let mut here = None;
         let end = loop {
-            let Some(open) = &mut moves else { break pump.run().await? };
+            let movable = pump.is_movable();
             let successor = tokio::select! {
                 biased;
-                successor = open.next() => Some(successor),
+                successor = moves.next() => Some(successor),
                 end = pump.run() => match end {
                     Err(fault @ LaneFault::Io(_)) if pump.is_movable() => {
-                        Some(succession(open, &shared).await.ok_or(fault)?)
+                        Some(succession(&mut moves, &shared).await.ok_or(fault)?)
                     }
                     end => break end?,
                 },
-                () = sleep_until(until) => None,
+                () = sleep_until(until), if movable => None,
             };
             match successor {
-                Some(successor) if pump.is_movable() => {
+                Some(successor) if successor.handover && !pump.is_leaving() => {
+                    here = Some((successor.peer, successor.last_flow));
+                    pump.hand_over(successor.lane, successor.keys);
+                    moves = successor.moves;
+                }
+                Some(successor) if !successor.handover && pump.is_movable() => {
                     here = Some((successor.peer, successor.last_flow));
                     pump.move_to(successor.lane, successor.keys);
-                    moves = Some(successor.moves);
+                    moves = successor.moves;
                 }
-                Some(successor) => {
-                    tokio::spawn(successor.refuse());
-                    moves = None;
-                }
-                None => {
-                    pump.settle();
-                    moves = None;
-                }
+                Some(successor) => drop(tokio::spawn(successor.refuse())),
+                None => pump.settle(),
             }
         };
-        let unheard = pump.into_sent().zip(moves);
+        let unheard = pump.into_sent().map(|sent| (sent, moves));
         if let Some((peer, last_flow)) = here {
             (self.peer, self.last_flow) = (peer, last_flow);
         }
@@ -330,7 +338,7 @@ impl Lane {
 }
 
 /// The new lane of a flow whose own is gone, if there is one in time.
-async fn succession(moves: &mut Move, shared: &Shared) -> Option<Successor> {
+async fn succession(moves: &mut Move, shared: &Shared) -> Option<Box<Successor>> {
     let mut stopping = shared.stopping.clone();
     tokio::select! {
         successor = moves.next() => Some(successor),

@@ -1,12 +1,13 @@
 //! Flows that move to another lane: a router that has heard nothing of a flow where it opened it opens it
-//! anew elsewhere, and names the old one. Whoever carries that gets the new lane, and goes on there.
+//! anew elsewhere, and names the old one; or it hands over one that runs. Whoever carries the flow gets
+//! the new lane, and goes on there.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot::{Receiver, Sender, channel};
 use wanbond_proto::lane::{FlowKeys, RecordType, ResetReason};
 use wanbond_proto::replay::{ReplayWindow, Verdict};
 use wanbond_proto::session::FlowId;
@@ -19,7 +20,7 @@ pub(crate) struct FlowIds(Mutex<Ids>);
 #[derive(Default)]
 struct Ids {
     used: ReplayWindow,
-    movable: HashMap<FlowId, Sender<Successor>>,
+    carried: HashMap<FlowId, Sender<Box<Successor>>>,
 }
 
 /// What became of the flows that a new one stands in for.
@@ -27,7 +28,7 @@ pub(super) enum Old {
     /// None had come, and none will be taken now.
     None,
     /// This one is carried, and can be told of the new lane.
-    Carried(Sender<Successor>),
+    Carried(Sender<Box<Successor>>),
     /// One had come, and can't move.
     Stays,
 }
@@ -47,9 +48,9 @@ impl FlowIds {
     pub(super) fn begin(self: &Arc<Self>, flow: FlowId) -> Option<Move> {
         let mut ids = self.lock();
         (ids.used.accept(flow.0) == Verdict::Fresh).then(|| {
-            let (sender, successors) = channel(1);
-            ids.movable.insert(flow, sender);
-            Move { ids: Arc::clone(self), flow, successors }
+            let (sender, successor) = channel();
+            ids.carried.insert(flow, sender);
+            Move { ids: Arc::clone(self), flow, successor }
         })
     }
 
@@ -62,7 +63,7 @@ impl FlowIds {
                 continue;
             }
             // Each id leads to one move: the next names the id that this one is made under.
-            match ids.movable.remove(flow) {
+            match ids.carried.remove(flow) {
                 Some(carrier) => found = Old::Carried(carrier),
                 None if matches!(found, Old::None) => found = Old::Stays,
                 None => {}
@@ -72,11 +73,11 @@ impl FlowIds {
     }
 }
 
-/// Where a flow hears that it is to go on on another lane; dropped when it can't any more.
+/// Where a flow hears that it is to go on on another lane.
 pub(super) struct Move {
     ids: Arc<FlowIds>,
     flow: FlowId,
-    successors: Receiver<Successor>,
+    successor: Receiver<Box<Successor>>,
 }
 
 impl Move {
@@ -84,19 +85,24 @@ impl Move {
     ///
     /// # Cancel safety
     /// Nothing is lost if it is dropped.
-    pub(super) async fn next(&mut self) -> Successor {
-        match self.successors.recv().await {
-            Some(successor) => successor,
-            None => std::future::pending().await,
+    pub(super) async fn next(&mut self) -> Box<Successor> {
+        if !self.successor.is_terminated()
+            && let Ok(successor) = (&mut self.successor).await
+        {
+            return successor;
         }
+        std::future::pending().await
     }
 }
 
 impl Drop for Move {
     fn drop(&mut self) {
-        self.ids.lock().movable.remove(&self.flow);
-        self.successors.close();
-        while let Ok(successor) = self.successors.try_recv() {
+        self.ids.lock().carried.remove(&self.flow);
+        if self.successor.is_terminated() {
+            return;
+        }
+        self.successor.close();
+        if let Ok(successor) = self.successor.try_recv() {
             // Where all ends, nobody is told.
             if let Ok(runtime) = Handle::try_current() {
                 runtime.spawn(successor.refuse());
@@ -113,11 +119,13 @@ pub(super) struct Successor {
     pub(super) last_flow: Option<(u32, FlowId)>,
     /// Where the flow hears of its next move.
     pub(super) moves: Move,
+    /// Both ends have heard of the flow: nothing is to be sent again.
+    pub(super) handover: bool,
 }
 
 impl Successor {
     /// The flow does not move any more: tells the router.
-    pub(super) async fn refuse(mut self) {
+    pub(super) async fn refuse(mut self: Box<Self>) {
         let reason = [ResetReason::AlreadyOpen as u8];
         self.lane.queue_record(&mut self.keys.seal, RecordType::Reset, &reason);
         self.lane.queue_record(&mut self.keys.seal, RecordType::Done, &[]);
@@ -128,9 +136,10 @@ impl Successor {
 
 /// A flow's new lane, on the way to who carries it.
 pub(super) struct Moving {
-    pub(super) to: Sender<Successor>,
+    pub(super) to: Sender<Box<Successor>>,
     pub(super) keys: FlowKeys,
     pub(super) moves: Move,
+    pub(super) handover: bool,
 }
 
 impl std::fmt::Debug for Moving {
@@ -146,10 +155,11 @@ impl Moving {
         peer: SocketAddr,
         last_flow: Option<(u32, FlowId)>,
     ) {
-        let successor = Successor { lane, keys: self.keys, peer, last_flow, moves: self.moves };
-        if let Err(error) = self.to.send(successor).await {
+        let Self { to, keys, moves, handover } = self;
+        let successor = Successor { lane, keys, peer, last_flow, moves, handover };
+        if let Err(successor) = to.send(Box::new(successor)) {
             // It has just ended.
-            error.0.refuse().await;
+            successor.refuse().await;
         }
     }
 }

@@ -105,11 +105,12 @@ impl Sessions {
         inner: InnerNetwork,
     ) -> Self {
         let random = SystemRandom::new();
+        let suites: Vec<_> = fast_suites().into_iter().map(|(suite, _)| suite).collect();
         let cookies = CookieJar::new(clock.now(), [bytes(&random), bytes(&random)]);
         Self {
             handshakes: keys
                 .iter()
-                .map(|key| ServerHandshake::new(key.clone(), &fast_suites()))
+                .map(|key| ServerHandshake::new(key.clone(), &suites))
                 .collect(),
             cookies: Mutex::new(cookies),
             load: Mutex::default(),

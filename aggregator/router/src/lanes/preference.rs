@@ -1,0 +1,239 @@
+//! Whether TCP is better off on the tunnel's streams, though MPTCP works.
+//!
+//! A lane's subflows keep about as much in a line's queue as on the line, and at least four packets each,
+//! however slow it is (BBR, draft-cardwell-iccrg-bbr-congestion-control §2.7): 60 ms on an ADSL line's
+//! way up, for every lane. A call or a game beside it waits behind that. The tunnel keeps some
+//! milliseconds there, and costs more of the processor. So TCP begins on lanes, and where their queue is
+//! felt on lines that the processor can fill through the tunnel, it goes on on streams.
+
+use std::time::Duration;
+
+use wanbond_proto::Time;
+
+/// A queue of this length is felt.
+const FELT: Duration = Duration::from_millis(25);
+/// Below this, in bits per second, nobody fills a line.
+const BUSY: u64 = 300_000;
+/// Looks in a row, one a second, that decide.
+const LOOKS: u32 = 2;
+/// How much of the processor may be busy before, percent: the tunnel needs some, too.
+const MUCH_LEFT: u8 = 60;
+/// And with streams: then they are what is slow.
+const EXHAUSTED: u8 = 90;
+/// How long what was found counts; twice as long each time that it is found again.
+const COUNTS: Duration = Duration::from_secs(1800);
+const COUNTS_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// A line's shortest round trip is remembered for this long at least, and twice as long at most.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// A line's round trip when it is not full.
+#[derive(Debug, Default)]
+pub(crate) struct Calm {
+    least: (Option<Duration>, Option<Duration>),
+    since: Time,
+}
+
+impl Calm {
+    /// Takes the smoothed round trip; gives what of it is queue.
+    pub(crate) fn queue(&mut self, now: Time, srtt: Duration) -> Duration {
+        if now.since(self.since) >= REMEMBERED {
+            self.least = (None, self.least.0);
+            self.since = now;
+        }
+        let least = self.least.0.map_or(srtt, |least| least.min(srtt));
+        self.least.0 = Some(least);
+        srtt.saturating_sub(self.least.1.map_or(least, |before| before.min(least)))
+    }
+}
+
+/// How TCP does, as of one look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// The longest queue on a WAN that carries a good part.
+    pub(crate) queue: Duration,
+    /// What all WANs carry, both ways, bits per second.
+    pub(crate) bps: u64,
+    /// Most of it is what flows on lanes, or on streams, carry.
+    pub(crate) flows: bool,
+    /// Every WAN that carries can carry the tunnel's datagrams.
+    pub(crate) tunnel: bool,
+    /// How busy the processor is, percent.
+    pub(crate) processor: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// On lanes; and for how many looks their queue has been felt.
+    Lanes { felt: u32 },
+    /// On streams, until this is tried again; and for how many looks the processor was exhausted.
+    Streams { until: Time, exhausted: u32 },
+    /// On lanes, since streams are too much for the processor.
+    TooMuch { until: Time },
+}
+
+/// Decides for new flows, and for those that run.
+#[derive(Debug)]
+pub(crate) struct Preference {
+    stage: Stage,
+    /// How often in a row the same was found.
+    again: u32,
+    /// What the processor can carry through the tunnel beside all else, bits per second.
+    affordable: u64,
+}
+
+impl Preference {
+    /// `sealed`: bytes per second that this processor encrypts. A tenth of that is what the whole of a
+    /// tunnel's work takes a quarter of it for, as measured on x86-64, and computed for slow ones.
+    pub(crate) fn new(sealed: u64) -> Self {
+        const MOST: u64 = 500_000_000;
+        let affordable = (sealed.saturating_mul(8) / 10).min(MOST);
+        Self { stage: Stage::Lanes { felt: 0 }, again: 0, affordable }
+    }
+
+    /// Whether flows are better off on streams.
+    pub(crate) const fn streams(&self) -> bool {
+        matches!(self.stage, Stage::Streams { .. })
+    }
+
+    /// Whether that has been found out to be too much for the processor.
+    pub(crate) const fn is_too_much(&self) -> bool {
+        matches!(self.stage, Stage::TooMuch { .. })
+    }
+
+    /// Takes a look, one a second while there is traffic.
+    pub(crate) fn look(&mut self, now: Time, seen: Seen) {
+        let busy = seen.bps >= BUSY && seen.flows;
+        match &mut self.stage {
+            Stage::Lanes { felt } => {
+                let harms = busy && seen.queue >= FELT;
+                let left = seen.processor.is_none_or(|busy| busy < MUCH_LEFT);
+                let possible = seen.tunnel && seen.bps <= self.affordable && left;
+                *felt = if harms && possible { *felt + 1 } else { 0 };
+                if *felt == LOOKS {
+                    let until = now + self.counts();
+                    self.stage = Stage::Streams { until, exhausted: 0 };
+                }
+            }
+            Stage::Streams { until, exhausted } => {
+                let much = busy && seen.processor.is_some_and(|busy| busy >= EXHAUSTED);
+                *exhausted = if much { *exhausted + 1 } else { 0 };
+                if *exhausted > LOOKS {
+                    self.again = 0;
+                    self.stage = Stage::TooMuch { until: now + self.counts() };
+                } else if !seen.tunnel || (now >= *until && !busy) {
+                    self.stage = Stage::Lanes { felt: 0 };
+                }
+            }
+            Stage::TooMuch { until } if now >= *until => self.stage = Stage::Lanes { felt: 0 },
+            Stage::TooMuch { .. } => {}
+        }
+    }
+
+    fn counts(&mut self) -> Duration {
+        let counts = COUNTS.saturating_mul(1 << self.again.min(8)).min(COUNTS_AT_MOST);
+        self.again += 1;
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const SLOW: Seen = Seen {
+        queue: Duration::from_millis(50),
+        bps: 16_000_000,
+        flows: true,
+        tunnel: true,
+        processor: Some(10),
+    };
+
+    /// Looks for so many seconds; gives whether streams are preferred after them.
+    fn look(preference: &mut Preference, now: &mut Time, seconds: u32, seen: Seen) -> bool {
+        for _ in 0..seconds {
+            preference.look(*now, seen);
+            *now += Duration::from_secs(1);
+        }
+        preference.streams()
+    }
+
+    fn fresh() -> (Preference, Time) {
+        (Preference::new(500_000_000), Time::from_millis(1000))
+    }
+
+    #[test]
+    fn a_queue_that_lanes_keep_moves_tcp_to_streams() {
+        let (mut preference, mut now) = fresh();
+        assert!(!look(&mut preference, &mut now, 1, SLOW), "once is no proof");
+        assert!(look(&mut preference, &mut now, 1, SLOW));
+        assert!(look(&mut preference, &mut now, 60, Seen { queue: Duration::ZERO, ..SLOW }));
+    }
+
+    #[test]
+    fn lanes_that_harm_nobody_are_left_alone() {
+        for seen in [
+            Seen { queue: 15 * MS, ..SLOW },
+            Seen { bps: 100_000, ..SLOW },
+            Seen { bps: 900_000_000, ..SLOW },
+            Seen { flows: false, ..SLOW },
+            Seen { tunnel: false, ..SLOW },
+            Seen { processor: Some(80), ..SLOW },
+        ] {
+            let (mut preference, mut now) = fresh();
+            assert!(!look(&mut preference, &mut now, 60, seen), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_slow_processor_keeps_lanes() {
+        // ChaCha20 at 12 MB/s.
+        let mut preference = Preference::new(12_000_000);
+        let mut now = Time::from_millis(1000);
+        assert!(!look(&mut preference, &mut now, 60, SLOW));
+        assert!(look(&mut preference, &mut now, 2, Seen { bps: 2_000_000, ..SLOW }));
+    }
+
+    #[test]
+    fn streams_that_are_too_much_are_given_up_for_a_while() {
+        let (mut preference, mut now) = fresh();
+        assert!(look(&mut preference, &mut now, 2, SLOW));
+        let much = Seen { processor: Some(97), ..SLOW };
+        assert!(look(&mut preference, &mut now, 2, much));
+        assert!(!look(&mut preference, &mut now, 1, much));
+        assert!(preference.is_too_much());
+        assert!(!look(&mut preference, &mut now, 1790, SLOW));
+        assert!(look(&mut preference, &mut now, 30, SLOW));
+    }
+
+    #[test]
+    fn lanes_are_tried_again_in_calm_and_ever_more_seldom() {
+        let (mut preference, mut now) = fresh();
+        look(&mut preference, &mut now, 2, SLOW);
+        assert!(look(&mut preference, &mut now, 1900, SLOW), "not in the middle of a transfer");
+        assert!(!look(&mut preference, &mut now, 1, Seen { bps: 0, ..SLOW }));
+        assert!(look(&mut preference, &mut now, 2, SLOW));
+        assert!(look(&mut preference, &mut now, 3500, Seen { bps: 0, ..SLOW }));
+        assert!(!look(&mut preference, &mut now, 120, Seen { bps: 0, ..SLOW }));
+    }
+
+    #[test]
+    fn a_wan_that_loses_udp_ends_it() {
+        let (mut preference, mut now) = fresh();
+        look(&mut preference, &mut now, 2, SLOW);
+        assert!(!look(&mut preference, &mut now, 1, Seen { tunnel: false, ..SLOW }));
+    }
+
+    #[test]
+    fn a_line_that_has_become_longer_is_not_full_for_ever() {
+        let mut calm = Calm::default();
+        let mut now = Time::from_millis(1000);
+        assert_eq!(calm.queue(now, 40 * MS), Duration::ZERO);
+        assert_eq!(calm.queue(now, 90 * MS), 50 * MS);
+        for _ in 0..2 * REMEMBERED.as_secs() + 1 {
+            now += Duration::from_secs(1);
+            calm.queue(now, 90 * MS);
+        }
+        assert_eq!(calm.queue(now, 92 * MS), 2 * MS);
+    }
+}
