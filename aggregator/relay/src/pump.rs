@@ -36,6 +36,15 @@ pub struct Traffic {
     pub received: AtomicUsize,
 }
 
+impl Traffic {
+    /// Both directions together; wraps.
+    #[must_use]
+    pub fn both(&self) -> usize {
+        let [sent, received] = [&self.sent, &self.received].map(|n| n.load(Ordering::Relaxed));
+        sent.wrapping_add(received)
+    }
+}
+
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlowEnd {

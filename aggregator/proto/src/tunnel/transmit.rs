@@ -22,6 +22,8 @@ const ACK_AHEAD: Duration = Duration::from_millis(1);
 const DUPLICATE_RATE: u64 = 64_000;
 const DUPLICATE_SHARE: u64 = 6;
 const DUPLICATE_BURST: i64 = 16_000;
+/// Of the duplicates that wait, so many are looked at for one that may go a path's way.
+const MOST_PASSED: usize = 16;
 /// Streams and packets take turns of this many bytes.
 const TURN: i64 = 3_000;
 /// How far, in µs, stamps may run ahead of the clock so that no two are alike.
@@ -348,7 +350,8 @@ impl Tunnel {
 
     fn write_duplicates(&mut self, index: usize, draft: &mut Draft, out: &mut Vec<u8>) {
         let number = self.paths[index].id.number();
-        while let Some(&(original, first)) = self.duplicates.front() {
+        let mut at = 0;
+        while let Some(&(original, first)) = self.duplicates.get(at) {
             let needed = match original {
                 Original::Packet(key) => {
                     self.repair.get(key).map(|it| it.packet.len() + PACKET_HEAD)
@@ -359,14 +362,19 @@ impl Tunnel {
             };
             // What has arrived meanwhile keeps nobody waiting, even where no other path is left.
             let Some(needed) = needed else {
-                self.duplicates.pop_front();
+                self.duplicates.remove(at);
                 continue;
             };
             let room = draft.room(out);
             // A stream's bytes may be cut, if they have a datagram to themselves.
             let cut = matches!(original, Original::Stream(_)) && !draft.wants_ack;
             if first == number || (needed > room && !cut) {
-                return;
+                // Others must not wait for the path that this one waits for: it may be dead.
+                at += 1;
+                if at == MOST_PASSED {
+                    return;
+                }
+                continue;
             }
             match original {
                 Original::Packet(key) => self.write_copy(key, number, draft, out),
@@ -377,7 +385,7 @@ impl Tunnel {
                     }
                 }
             }
-            self.duplicates.pop_front();
+            self.duplicates.remove(at);
         }
     }
 

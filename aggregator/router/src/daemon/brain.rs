@@ -75,8 +75,8 @@ pub(crate) struct Brain {
     pub(super) surroundings: Surroundings,
     pub(super) overflow: Overflow,
     pub(super) preference: Preference,
-    /// When the lines' queues were last looked at.
-    pub(super) queues_seen: Time,
+    /// When the lines' queues were last looked at, and what flows had carried by then.
+    pub(super) queues_seen: (Time, usize),
     pub(super) usage: Usage,
     pub(super) processor: Processor,
     pub(super) bypass: BypassKeeper,
@@ -113,7 +113,7 @@ impl Brain {
             surroundings,
             overflow: Overflow::default(),
             preference: Preference::new(sealed),
-            queues_seen: Time::ZERO,
+            queues_seen: (Time::ZERO, 0),
             usage,
             processor: Processor::default(),
             bypass: BypassKeeper::new(of_bypass).await.context("netlink")?,
@@ -308,6 +308,7 @@ impl Brain {
                 wan.health.handle_received(now, bytes.rx_packets);
             }
         }
+        self.look_at_queues();
         self.look_at = Some(Instant::now() + LOOK);
     }
 
@@ -374,18 +375,12 @@ impl Brain {
     fn tick(&mut self) {
         self.sample_rates();
         self.processor.look();
-        let traffic = &self.shared.traffic;
-        let bytes = traffic
-            .sent
-            .load(Ordering::Relaxed)
-            .wrapping_add(traffic.received.load(Ordering::Relaxed));
-        let carried = bytes.wrapping_sub(self.last_bytes);
-        let moved = carried > 0;
+        let bytes = self.shared.traffic.both();
+        let moved = bytes != self.last_bytes;
         self.last_bytes = bytes;
         self.set_active(moved);
         self.repair_lanes();
         self.count_and_weigh();
-        self.look_at_queues(carried);
         if !self.preference.streams() {
             self.look_for_hindrances();
         }

@@ -6,22 +6,23 @@ use wanbond_control::{Event, EventKind};
 use wanbond_proto::wan::{Reason, State};
 
 use super::brain::Brain;
-use crate::lanes::preference::Seen;
+use crate::lanes::preference::{LOOK, Seen};
 use crate::wan::duty::Duty;
 
 /// A WAN with less than this share of what all carry, as a divisor, fills no line.
 const PART: u64 = 20;
 
 impl Brain {
-    /// Looks at the lines' queues, once a second while there is traffic; flows have carried so many
-    /// bytes since the last look.
-    pub(super) fn look_at_queues(&mut self, bytes: usize) {
-        if self.shared.tcp != TcpMode::Auto || !self.shared.mptcp {
+    /// Looks at the lines' queues if that is due; only while there is traffic.
+    pub(super) fn look_at_queues(&mut self) {
+        let now = self.shared.clock.now();
+        let since = now.since(self.queues_seen.0);
+        if self.shared.tcp != TcpMode::Auto || !self.shared.mptcp || since < LOOK {
             return;
         }
-        let now = self.shared.clock.now();
-        let since = now.since(self.queues_seen);
-        self.queues_seen = now;
+        let carried = self.shared.traffic.both();
+        let bytes = carried.wrapping_sub(self.queues_seen.1);
+        self.queues_seen = (now, carried);
         let flows = (bytes as u64).saturating_mul(8_000) / (since.as_millis().max(1) as u64);
         let carrying = |wan: &&mut crate::wan::Wan| {
             wan.health.state() == State::Up && wan.duty == Duty::Active

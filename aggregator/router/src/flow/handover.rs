@@ -35,7 +35,7 @@ impl Wish {
     pub(super) async fn changed(&mut self) {
         // The sender lives as long as all that is shared.
         if !self.open || self.preferred.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

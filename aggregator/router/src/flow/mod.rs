@@ -33,9 +33,9 @@ use crate::bypass::sniff::{self, Way};
 use crate::lanes::BusyLane;
 use crate::shared::{Shared, count};
 
+use handover::Wish;
 pub(crate) use haste::Haste;
 pub(crate) use listener::serve;
-use handover::Wish;
 use open::{NotOpened, Opened, open};
 
 /// After an abort, how much of the lane is read on until the server's last word.

@@ -14,8 +14,16 @@ use wanbond_proto::Time;
 const FELT: Duration = Duration::from_millis(25);
 /// Below this, in bits per second, nobody fills a line.
 const BUSY: u64 = 300_000;
-/// Looks in a row, one a second, that decide.
-const LOOKS: u32 = 2;
+/// Between two looks while there is traffic.
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
+/// Looks in a row that decide.
+const LOOKS: u32 = 4;
+/// And that the processor is exhausted.
+const MANY_LOOKS: u32 = 12;
+/// What carrying all that the processor can afford takes of it, percent.
+const SHARE: u64 = 25;
+/// Where the tunnel's part is less, percent, it is not what makes the processor busy.
+const LITTLE: u64 = 2;
 /// How much of the processor may be busy before, percent: the tunnel needs some, too.
 const MUCH_LEFT: u8 = 60;
 /// And with streams: then they are what is slow.
@@ -100,13 +108,14 @@ impl Preference {
         matches!(self.stage, Stage::TooMuch { .. })
     }
 
-    /// Takes a look, one a second while there is traffic.
+    /// Takes a look, every [`LOOK`] while there is traffic.
     pub(crate) fn look(&mut self, now: Time, seen: Seen) {
         let busy = seen.bps >= BUSY && seen.flows;
+        let much = SHARE.saturating_mul(seen.bps) > LITTLE.saturating_mul(self.affordable);
         match &mut self.stage {
             Stage::Lanes { felt } => {
                 let harms = busy && seen.queue >= FELT;
-                let left = seen.processor.is_none_or(|busy| busy < MUCH_LEFT);
+                let left = !much || seen.processor.is_none_or(|busy| busy < MUCH_LEFT);
                 let possible = seen.tunnel && seen.bps <= self.affordable && left;
                 *felt = if harms && possible { *felt + 1 } else { 0 };
                 if *felt == LOOKS {
@@ -115,9 +124,9 @@ impl Preference {
                 }
             }
             Stage::Streams { until, exhausted } => {
-                let much = busy && seen.processor.is_some_and(|busy| busy >= EXHAUSTED);
-                *exhausted = if much { *exhausted + 1 } else { 0 };
-                if *exhausted > LOOKS {
+                let full = seen.processor.is_some_and(|busy| busy >= EXHAUSTED);
+                *exhausted = if busy && much && full { *exhausted + 1 } else { 0 };
+                if *exhausted == MANY_LOOKS {
                     self.again = 0;
                     self.stage = Stage::TooMuch { until: now + self.counts() };
                 } else if !seen.tunnel || (now >= *until && !busy) {
@@ -143,7 +152,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const SLOW: Seen = Seen {
         queue: Duration::from_millis(50),
-        bps: 16_000_000,
+        bps: 140_000_000,
         flows: true,
         tunnel: true,
         processor: Some(10),
@@ -151,9 +160,9 @@ mod tests {
 
     /// Looks for so many seconds; gives whether streams are preferred after them.
     fn look(preference: &mut Preference, now: &mut Time, seconds: u32, seen: Seen) -> bool {
-        for _ in 0..seconds {
+        for _ in 0..4 * seconds {
             preference.look(*now, seen);
-            *now += Duration::from_secs(1);
+            *now += LOOK;
         }
         preference.streams()
     }
@@ -165,7 +174,8 @@ mod tests {
     #[test]
     fn a_queue_that_lanes_keep_moves_tcp_to_streams() {
         let (mut preference, mut now) = fresh();
-        assert!(!look(&mut preference, &mut now, 1, SLOW), "once is no proof");
+        preference.look(now, SLOW);
+        assert!(!preference.streams(), "once is no proof");
         assert!(look(&mut preference, &mut now, 1, SLOW));
         assert!(look(&mut preference, &mut now, 60, Seen { queue: Duration::ZERO, ..SLOW }));
     }
@@ -186,11 +196,19 @@ mod tests {
     }
 
     #[test]
+    fn where_streams_cost_next_to_nothing_the_processor_s_other_work_does_not_matter() {
+        let (mut preference, mut now) = fresh();
+        let busy = Seen { bps: 16_000_000, processor: Some(100), ..SLOW };
+        assert!(look(&mut preference, &mut now, 2, busy));
+        assert!(look(&mut preference, &mut now, 60, busy));
+    }
+
+    #[test]
     fn a_slow_processor_keeps_lanes() {
         // ChaCha20 at 12 MB/s.
         let mut preference = Preference::new(12_000_000);
         let mut now = Time::from_millis(1000);
-        assert!(!look(&mut preference, &mut now, 60, SLOW));
+        assert!(!look(&mut preference, &mut now, 60, Seen { bps: 16_000_000, ..SLOW }));
         assert!(look(&mut preference, &mut now, 2, Seen { bps: 2_000_000, ..SLOW }));
     }
 
@@ -200,7 +218,7 @@ mod tests {
         assert!(look(&mut preference, &mut now, 2, SLOW));
         let much = Seen { processor: Some(97), ..SLOW };
         assert!(look(&mut preference, &mut now, 2, much));
-        assert!(!look(&mut preference, &mut now, 1, much));
+        assert!(!look(&mut preference, &mut now, 2, much));
         assert!(preference.is_too_much());
         assert!(!look(&mut preference, &mut now, 1790, SLOW));
         assert!(look(&mut preference, &mut now, 30, SLOW));

@@ -102,7 +102,11 @@ impl ServiceFlow {
     ) -> Result<Self, String> {
         let session = shared.sessions.current().ok_or("there is no session with the server")?;
         let seconds = u16::try_from(time.as_secs()).unwrap_or(u16::MAX);
-        let open = Open { instead_of: Vec::new(), handover: false, target: Target::Service(kind, seconds) };
+        let open = Open {
+            instead_of: Vec::new(),
+            handover: false,
+            target: Target::Service(kind, seconds),
+        };
         let flow = session.next_flow_id();
         let keys = session.with(|s| held.stream().queue_open(s, flow, &open));
         let mut flow = Self { held, keys };

@@ -30,12 +30,12 @@ use wanbond_proto::datagram::PathId;
 use wanbond_proto::wan::{Reason, State, WanHealth};
 
 use crate::config;
+use crate::lanes::preference::Calm;
 use crate::shared::{Shared, WanSocket, WanView};
 use carrier::WanCarrier;
 use counters::{DeviceBytes, Rate};
 use duty::Duty;
 use facts::Facts;
-use crate::lanes::preference::Calm;
 use hindrance::Hindrance;
 use history::{Past, Step};
 use quota::Ledger;

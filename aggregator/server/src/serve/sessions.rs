@@ -108,10 +108,7 @@ impl Sessions {
         let suites: Vec<_> = fast_suites().into_iter().map(|(suite, _)| suite).collect();
         let cookies = CookieJar::new(clock.now(), [bytes(&random), bytes(&random)]);
         Self {
-            handshakes: keys
-                .iter()
-                .map(|key| ServerHandshake::new(key.clone(), &suites))
-                .collect(),
+            handshakes: keys.iter().map(|key| ServerHandshake::new(key.clone(), &suites)).collect(),
             cookies: Mutex::new(cookies),
             load: Mutex::default(),
             table: Mutex::default(),

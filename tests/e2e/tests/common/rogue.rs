@@ -96,7 +96,8 @@ impl<'a> Rogue<'a> {
     /// Opens a flow and sends its first bytes in the same breath.
     pub(crate) async fn open(&mut self, lane: &mut RawLane, target: &Target, early: &[u8]) {
         let mut payload = Vec::new();
-        Open { instead_of: Vec::new(), handover: false, target: target.clone() }.encode(&mut payload);
+        Open { instead_of: Vec::new(), handover: false, target: target.clone() }
+            .encode(&mut payload);
         self.open_raw(lane, &payload, early).await;
     }
 

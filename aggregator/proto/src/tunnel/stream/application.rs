@@ -1,6 +1,6 @@
 //! What the application does with streams.
 
-use super::stream::{Place, Stream};
+use super::stream::Stream;
 use super::{OpenError, Read, Role, StreamError, StreamEvent, StreamId, StreamLimits, Streams};
 
 impl Streams {
@@ -194,22 +194,6 @@ impl Streams {
                 self.note_writable(id);
             }
         }
-    }
-
-    /// Takes a stream with data to send out of the turn that [`Self::poll_frame`] keeps: from now
-    /// on the caller decides when it sends, with [`Self::poll_frame_for`], until that leaves
-    /// [`Self::is_ready`] false.
-    pub fn take_ready(&mut self) -> Option<StreamId> {
-        while let Some(id) = self.queues.ready.pop_front() {
-            let Some(stream) = self.map.get_mut(&id) else { continue };
-            stream.deficit = 0;
-            if stream.send.pending() > 0 {
-                stream.place = Place::Outside;
-                return Some(id);
-            }
-            stream.place = Place::Idle;
-        }
-        None
     }
 }
 

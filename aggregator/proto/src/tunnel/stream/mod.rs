@@ -26,9 +26,8 @@
 //!
 //! # Order of sending
 //!
-//! Frames without data, then lost data, then new data; streams take turns by bytes (deficit round
-//! robin). A scheduler that mixes streams with other flows takes streams out of the ring with
-//! [`Streams::take_ready`] and asks each for its frames with [`Streams::poll_frame_for`].
+//! Frames without data; then the first bytes of streams that had rested, for which somebody waits (new
+//! flows, RFC 8290 §4.2); then lost data, then new data. Streams take turns by bytes (deficit round robin).
 
 mod application;
 mod block;

@@ -2,11 +2,8 @@
 
 use super::frame::{Frame, MAX_CONTROL};
 use super::record::{Kind, SentFrame};
-use super::stream::Place;
+use super::stream::{Place, QUANTUM};
 use super::{StreamId, Streams};
-
-/// What a stream may send before it is the next one's turn, bytes: about a datagram.
-const QUANTUM: i32 = 1500;
 
 /// So many bytes of a stream that has rested are worth sending twice.
 const PRECIOUS: u64 = 1500;
@@ -30,6 +27,7 @@ impl Streams {
     /// Appends the next frame to `out`, kind first, if it fits into `room` bytes.
     pub fn poll_frame(&mut self, room: usize, out: &mut Vec<u8>) -> Option<SentFrame> {
         self.poll_control(room, out)
+            .or_else(|| self.poll_rested(room, out))
             .or_else(|| self.poll_lost(room, out))
             .or_else(|| self.poll_ring(room, out))
     }
@@ -69,7 +67,32 @@ impl Streams {
         }
     }
 
-    /// The part of [`Self::poll_frame`] that comes second: data that was lost, stream by stream.
+    /// The part of [`Self::poll_frame`] that comes second: the first bytes of streams that had rested.
+    fn poll_rested(&mut self, room: usize, out: &mut Vec<u8>) -> Option<SentFrame> {
+        while let Some(&id) = self.queues.rested.front() {
+            if let Some(stream) = self.map.get_mut(&id) {
+                if stream.send.pending() > 0 && stream.deficit > 0 {
+                    let before = out.len();
+                    let sent = self.poll_data(id, room, out)?;
+                    if let Some(stream) = self.map.get_mut(&id) {
+                        stream.deficit -= (out.len() - before) as i32;
+                    }
+                    return Some(sent);
+                }
+                if stream.send.pending() > 0 {
+                    stream.place = Place::Ring;
+                    self.queues.ready.push_back(id);
+                } else {
+                    stream.place = Place::Idle;
+                    stream.deficit = 0;
+                }
+            }
+            self.queues.rested.pop_front();
+        }
+        None
+    }
+
+    /// The part of [`Self::poll_frame`] that comes third: data that was lost, stream by stream.
     pub fn poll_lost(&mut self, room: usize, out: &mut Vec<u8>) -> Option<SentFrame> {
         while let Some(&id) = self.queues.lost.front() {
             let has_lost = self.map.get(&id).is_some_and(|stream| stream.send.has_lost());
@@ -109,21 +132,6 @@ impl Streams {
             self.queues.ready.pop_front();
         }
         None
-    }
-
-    /// Appends the next data frame of one stream, lost data first, if it has one that fits.
-    pub fn poll_frame_for(
-        &mut self,
-        id: StreamId,
-        room: usize,
-        out: &mut Vec<u8>,
-    ) -> Option<SentFrame> {
-        let sent = self.poll_data(id, room, out);
-        let stream = self.map.get_mut(&id)?;
-        if stream.place == Place::Outside && stream.send.pending() == 0 {
-            stream.place = Place::Idle;
-        }
-        sent
     }
 
     fn poll_data(&mut self, id: StreamId, room: usize, out: &mut Vec<u8>) -> Option<SentFrame> {
@@ -168,19 +176,5 @@ impl Streams {
         let (start, end) = frame.range();
         self.map.get_mut(&frame.stream)?.send.lost(start, end, frame.copy);
         self.poll_data(frame.stream, room, out)
-    }
-
-    /// Whether the stream has data to send, again or for the first time.
-    #[must_use]
-    pub fn is_ready(&self, id: StreamId) -> bool {
-        self.map.get(&id).is_some_and(|stream| stream.send.pending() > 0)
-    }
-
-    /// The stream whose data [`Self::poll_frame`] would send next.
-    #[must_use]
-    pub fn next_ready(&self) -> Option<StreamId> {
-        let ready = |id: &&StreamId| self.is_ready(**id);
-        let lost = |id: &&StreamId| self.map.get(*id).is_some_and(|s| s.send.has_lost());
-        self.queues.lost.iter().find(lost).or_else(|| self.queues.ready.iter().find(ready)).copied()
     }
 }

@@ -12,15 +12,18 @@ use super::shared::Inbound;
 use super::window::Window;
 use super::{StreamEvent, StreamId, Told};
 
-/// Who decides when a stream's data is sent.
+/// What a stream may send before it is the next one's turn, bytes: about a datagram.
+pub(super) const QUANTUM: i32 = 1500;
+
+/// Where a stream waits to send data for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Nothing to send.
     Idle,
-    /// The ring here.
+    /// Among those that had rested, before all others.
+    Rested,
+    /// In the ring.
     Ring,
-    /// A scheduler outside, which has taken it.
-    Outside,
 }
 
 #[derive(Debug)]
@@ -101,6 +104,8 @@ pub(super) struct Queues {
     pub(super) control: VecDeque<StreamId>,
     /// Streams with data to send again.
     pub(super) lost: VecDeque<StreamId>,
+    /// Streams with data that had rested.
+    pub(super) rested: VecDeque<StreamId>,
     /// Streams with data, in turn.
     pub(super) ready: VecDeque<StreamId>,
     /// Streams whose writers wait for what all share.
@@ -130,14 +135,22 @@ impl Queues {
             self.lost.push_back(id);
         }
         if stream.place == Place::Idle && pending > 0 {
-            stream.place = Place::Ring;
-            self.ready.push_back(id);
+            // Nothing of it is on its way.
+            if pending == unacked {
+                stream.place = Place::Rested;
+                stream.deficit = QUANTUM;
+                self.rested.push_back(id);
+            } else {
+                stream.place = Place::Ring;
+                self.ready.push_back(id);
+            }
         }
     }
 
     /// Gives memory back that a crowd of streams left.
     pub(super) fn relax(&mut self) {
-        for queue in [&mut self.control, &mut self.lost, &mut self.ready, &mut self.blocked] {
+        let queues = [&mut self.control, &mut self.lost, &mut self.rested, &mut self.ready];
+        for queue in queues.into_iter().chain([&mut self.blocked]) {
             relax(queue);
         }
         relax(&mut self.events);
