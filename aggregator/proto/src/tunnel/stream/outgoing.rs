@@ -2,11 +2,12 @@
 
 use super::frame::{Frame, MAX_CONTROL};
 use super::record::{Kind, SentFrame};
-use super::stream::{Place, QUANTUM};
+use super::send::RESTED;
+use super::stream::Place;
 use super::{StreamId, Streams};
 
-/// So many bytes of a stream that has rested are worth sending twice.
-const PRECIOUS: u64 = 1500;
+/// What a stream may send before it is the next one's turn, bytes: about a datagram.
+const QUANTUM: i32 = 1500;
 
 impl Streams {
     /// Room that is always enough for a frame if there is one to send, bytes.
@@ -71,20 +72,15 @@ impl Streams {
     fn poll_rested(&mut self, room: usize, out: &mut Vec<u8>) -> Option<SentFrame> {
         while let Some(&id) = self.queues.rested.front() {
             if let Some(stream) = self.map.get_mut(&id) {
-                if stream.send.pending() > 0 && stream.deficit > 0 {
-                    let before = out.len();
-                    let sent = self.poll_data(id, room, out)?;
-                    if let Some(stream) = self.map.get_mut(&id) {
-                        stream.deficit -= (out.len() - before) as i32;
-                    }
-                    return Some(sent);
+                let pending = stream.send.pending() > 0;
+                if pending && stream.send.has_rested() {
+                    return Some(self.poll_data(id, room, out)?);
                 }
-                if stream.send.pending() > 0 {
+                if pending {
                     stream.place = Place::Ring;
                     self.queues.ready.push_back(id);
                 } else {
                     stream.place = Place::Idle;
-                    stream.deficit = 0;
                 }
             }
             self.queues.rested.pop_front();
@@ -150,7 +146,7 @@ impl Streams {
     pub fn is_precious(&self, frame: &SentFrame) -> bool {
         let data = matches!(frame.kind, Kind::Data | Kind::DataEnd);
         let stream = self.map.get(&frame.stream).filter(|_| data && !frame.is_repeat());
-        stream.is_some_and(|stream| stream.send.since_rest(frame.value) < PRECIOUS)
+        stream.is_some_and(|stream| stream.send.since_rest(frame.value) < RESTED)
     }
 
     /// Whether data of `frame` is on its way and nothing speaks for it but this: it has neither

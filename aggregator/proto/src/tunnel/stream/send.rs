@@ -8,6 +8,8 @@ use super::record::{Kind, SentFrame};
 use super::resend::Resends;
 use super::{StreamError, StreamId, Told};
 
+/// So many bytes of a stream after a rest are a question or an answer, for which somebody waits.
+pub(super) const RESTED: u64 = 1500;
 /// Data is not cut into pieces smaller than this to fill a datagram's rest.
 const LEAST_PIECE: usize = 128;
 
@@ -78,6 +80,11 @@ impl SendBuffer {
     /// Bytes from where the peer last had everything up to `offset`.
     pub(super) fn since_rest(&self, offset: u64) -> u64 {
         offset.saturating_sub(self.rest)
+    }
+
+    /// Whether what is sent next is among the first bytes after a rest.
+    pub(super) fn has_rested(&self) -> bool {
+        self.since_rest(self.next) < RESTED
     }
 
     /// Bytes that were never sent.

@@ -12,9 +12,6 @@ use super::shared::Inbound;
 use super::window::Window;
 use super::{StreamEvent, StreamId, Told};
 
-/// What a stream may send before it is the next one's turn, bytes: about a datagram.
-pub(super) const QUANTUM: i32 = 1500;
-
 /// Where a stream waits to send data for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -135,10 +132,8 @@ impl Queues {
             self.lost.push_back(id);
         }
         if stream.place == Place::Idle && pending > 0 {
-            // Nothing of it is on its way.
-            if pending == unacked {
+            if stream.send.has_rested() {
                 stream.place = Place::Rested;
-                stream.deficit = QUANTUM;
                 self.rested.push_back(id);
             } else {
                 stream.place = Place::Ring;
