@@ -276,7 +276,7 @@ words! {
 words! {
     /// How the LAN's TCP goes.
     TcpMode, "a way for TCP", default Auto {
-        /// MPTCP lanes where they work, else the next best.
+        /// MPTCP lanes where they work and harm nobody, else the next best.
         Auto = "auto",
         /// MPTCP lanes only.
         Mptcp = "mptcp",

@@ -13,6 +13,7 @@
 //! - [`LaneStream`]: a carrier with its two buffers; frames in and out.
 //! - [`Pump`]: one flow on a lane, both directions in one task.
 //! - `moving`: what a young flow keeps, so that it can go on on another lane when its own falls silent.
+//! - `leaving`: the lane that a running flow is handed over from.
 //! - [`BufferPool`]: buffers are held only while bytes are in them, so an idle flow costs its two
 //!   sockets and a small task, no buffer.
 //! - [`RecordSizer`]: small records on slow lanes, since a record can be used only when all of it
@@ -35,6 +36,7 @@
 mod boxed;
 mod carrier;
 mod clock;
+mod drain;
 mod lane;
 mod leaving;
 mod moving;
@@ -50,9 +52,10 @@ mod window;
 pub use boxed::boxed;
 pub use carrier::Carrier;
 pub use clock::Clock;
+pub use drain::drain;
 pub use lane::{LaneEvent, LaneFault, LaneStream};
 pub use moving::Again;
 pub use pool::{Buffer, BufferPool};
-pub use pump::{FlowEnd, Pump, Side, Traffic, abort, drain};
+pub use pump::{FlowEnd, Pump, Side, Traffic, abort};
 pub use sizer::RecordSizer;
 pub use suites::fast_suites;

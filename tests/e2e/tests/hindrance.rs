@@ -56,6 +56,9 @@ async fn a_far_and_slow_wan_is_set_aside_and_used_again_once_it_is_near() {
     let Some(lab) = Lab::build_or_skip(&scenario) else { return };
     lab.router(0).ns().output("sysctl", &["-q", "-w", MEMORY]).unwrap();
     lab.server().start().unwrap();
+    let mut config = lab.router(0).pair().unwrap();
+    config.tcp = "mptcp".into();
+    lab.router(0).configure(&config).unwrap();
     lab.router(0).start().unwrap();
     all_up(&lab);
     assert!(["fibre", "lte", "far"].iter().all(|wan| !is_backup(&lab, wan)));

@@ -74,7 +74,7 @@ impl Streams {
             if let Some(stream) = self.map.get_mut(&id) {
                 let pending = stream.send.pending() > 0;
                 if pending && stream.send.has_rested() {
-                    return Some(self.poll_data(id, room, out)?);
+                    return self.poll_data(id, room, out);
                 }
                 if pending {
                     stream.place = Place::Ring;

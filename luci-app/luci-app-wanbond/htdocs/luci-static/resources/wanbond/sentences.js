@@ -74,6 +74,10 @@ const SENTENCES = [
 	key('the configuration says so (option tcp \'stream\')'),
 	key('this kernel has no MPTCP, or it is switched off'),
 	key('something on the way of a WAN removes MPTCP, and lanes would leave that WAN out'),
+	key('MPTCP fills the lines\' queues, and everybody\'s packets would wait there'),
+	key('TCP goes over streams: MPTCP filled the lines\' queues'),
+	key('TCP goes over MPTCP again'),
+	key('TCP goes over MPTCP again: streams are too much for the processor'),
 
 	/* Bypass rules. */
 	key('bonded'),
