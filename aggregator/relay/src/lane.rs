@@ -16,6 +16,7 @@ use wanbond_proto::session::{FlowId, Freshness, Session};
 
 use crate::carrier::Carrier;
 use crate::pool::{Buffer, BufferPool};
+use crate::room::Lookout;
 use crate::window::SendWindow;
 
 /// What ends a lane.
@@ -106,6 +107,9 @@ pub struct LaneStream {
     lane_keys: Option<FlowKeys>,
     freshness: Option<Freshness>,
     window: SendWindow,
+    /// Bytes read. Wraps.
+    arrived: usize,
+    lookout: Lookout,
 }
 
 const RX_LEAST: usize = 4 * 1024;
@@ -127,6 +131,8 @@ impl LaneStream {
             lane_keys: None,
             freshness: None,
             window: SendWindow::default(),
+            arrived: 0,
+            lookout: Lookout::default(),
         }
     }
 
@@ -327,6 +333,14 @@ impl LaneStream {
     /// # Errors
     /// The connection has ended or broken, or holds something that is no frame.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, LaneFault>> {
+        let polled = self.poll_receive(cx);
+        if polled.is_pending() {
+            self.lookout.poll(cx, &self.stream, self.arrived);
+        }
+        polled
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, LaneFault>> {
         loop {
             if let Some(frame) = next_frame(self.rx.bytes()).map_err(LaneError::from)? {
                 return Poll::Ready(Ok(frame));
@@ -344,6 +358,7 @@ impl LaneStream {
                 Ok(0) => return Poll::Ready(Err(LaneFault::closed())),
                 Ok(n) => {
                     self.rx.end += n;
+                    self.arrived = self.arrived.wrapping_add(n);
                     self.rx_wish = if n == size {
                         (self.rx_wish * 4).min(MAX_FRAME)
                     } else {

@@ -22,6 +22,8 @@
 //! - `window`: what a lane may have under way, so that no line's queue and no subflow that
 //!   dies holds more of it than it must.
 //!
+//! - `room`: enough of it in a lane's buffers, where the kernel's MPTCP leaves it with too little.
+//!
 //! Bytes are copied only by the kernel: read into the place where they are sealed, and written out
 //! from where they were opened.
 //!
@@ -42,6 +44,7 @@ mod leaving;
 mod moving;
 mod pool;
 mod pump;
+mod room;
 mod sizer;
 mod suites;
 pub mod tcp;

@@ -6,6 +6,7 @@
 mod congestion;
 mod info;
 mod limits;
+mod memory;
 mod mptcp;
 mod original_dst;
 mod queue;
@@ -16,8 +17,10 @@ mod udp;
 pub use congestion::{choose_congestion, congestion_available};
 pub use info::{TcpInfo, TcpState, tcp_info};
 pub use limits::raise_nofile_limit;
+pub use memory::{SocketMemory, level_receive_buffers, socket_memory, widen_receive_buffer};
 pub use mptcp::{
-    MptcpInfo, Subflow, mptcp_info, mptcp_info_supported, mptcp_supported, subflow_infos, subflows,
+    MptcpInfo, Subflow, mptcp_info, mptcp_info_supported, mptcp_supported, subflow_addresses,
+    subflow_infos, subflows,
 };
 pub use original_dst::original_dst;
 pub use queue::{set_send_buffer, unacked_bytes, unsent_bytes};

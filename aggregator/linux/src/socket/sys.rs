@@ -59,7 +59,7 @@ pub(super) fn setsockopt_int(
 /// Runs an ioctl that stores one C int.
 pub(super) fn ioctl_get_int(socket: &impl AsFd, request: u32) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
-    // SAFETY: only called with SIOCOUTQ and SIOCOUTQNSD, which store one C int at the pointer;
+    // SAFETY: only called with SIOCOUTQ, SIOCOUTQNSD and FIONREAD, which store one C int at the pointer;
     // it is to a live one. The descriptor is open, as it is borrowed. The request's type differs
     // between C libraries (c_ulong in glibc, c_int in musl), hence the cast.
     #[allow(clippy::cast_lossless)]
