@@ -11,7 +11,7 @@
 # --lab        instead, what `cargo build --profile lab` has built for this machine, an x86_64
 # --scenario   the links: 20+10, or one of the lab's (adsl, fibre-lte); default: 20+10, and without
 #              --short adsl too
-# --only       of auto, stream, goodput, upload, cut, quiet
+# --only       of auto, mptcp, stream, goodput, upload, cut, quiet
 #
 # The machine's clock is virtual: it counts the emulated processor's instructions and skips what is
 # idle, so it stands still while this machine is busy with something else. On x86_64 figures are

@@ -302,7 +302,7 @@ pub struct Flows {
     pub reset_total: u64,
     /// They were opened a second time because their lane broke before it answered.
     pub retried_total: u64,
-    /// They went on on a stream of the tunnel, having begun on a lane.
+    /// They went on on a stream of the tunnel in the middle, or back on a lane.
     pub handed_over_total: u64,
 }
 

@@ -3,11 +3,12 @@
 //! can't be had any more lanes are used again.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
-use wanbond_control::{Carrier, EventKind, Status};
-use wanbond_e2e::{PATIENCE, http, http_v6, running};
+use wanbond_control::{EventKind, Status};
+use wanbond_e2e::{PATIENCE, http, http_v6, running, wait_until};
 use wanbond_lab::Lab;
 use wanbond_lab::emulator::Filter;
 use wanbond_lab::topology::ORIGIN_V4;
@@ -20,17 +21,16 @@ fn handed_over(status: &Status) -> u64 {
     status.flows.handed_over_total
 }
 
-/// Goes on with small connections until `is_it`, so that there is something to decide on.
-async fn busy_until(lab: &Lab, what: &str, is_it: impl Fn(&Status) -> bool) -> Status {
-    let start = std::time::Instant::now();
+/// Looks now and then until `is_it`.
+async fn wait_status(lab: &Lab, what: &str, is_it: impl Fn(&Status) -> bool) -> Status {
+    let start = Instant::now();
     loop {
-        let got = fetch(lab.lan(0), http(), 100_000, 1, TAKES).await;
-        assert!(got.is_ok(), "{got:?}");
         let status = lab.router(0).status().unwrap();
         if is_it(&status) {
             return status;
         }
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}: {status:?}");
+        sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -65,16 +65,28 @@ async fn transfers_go_on_on_streams_where_lanes_fill_the_queues() {
     let ways = lab.router(0).status().unwrap().flows.by_way;
     assert_eq!(ways.stream, status.flows.by_way.stream + 1, "{ways:?}");
 
-    // A WAN that lets no UDP through carries the tunnel badly, but lanes well.
-    lab.wan("wan1").set_filter(Filter { block_udp: true, ..Filter::default() }).unwrap();
-    let status = busy_until(&lab, "lanes are used again", |status| {
-        let carriers = status.wans.iter().filter_map(|wan| wan.tunnel.as_ref());
-        status.streams_why.is_empty() && carriers.into_iter().any(|p| p.carrier == Carrier::Tcp)
-    })
-    .await;
-    sleep(Duration::from_millis(100)).await;
-    let got = fetch(lan, http(), 50_000, 8, PATIENCE).await;
-    assert!(got.is_ok(), "{got:?}");
-    let ways = lab.router(0).status().unwrap().flows.by_way;
-    assert!(ways.mptcp > status.flows.by_way.mptcp, "{ways:?}");
+    // A WAN that lets no UDP through carries the tunnel badly, but lanes well: what runs goes back.
+    let before = handed_over(&status);
+    let job = Download { patience: TAKES, ..Download::timed(http(), Duration::from_secs(600)) };
+    let back = async {
+        wait_until("the download has begun", || job.progress.load(Ordering::Relaxed) > 0).await;
+        lab.wan("wan1").set_filter(Filter { block_udp: true, ..Filter::default() }).unwrap();
+        let status = wait_status(&lab, "lanes are used again", |status| {
+            status.streams_why.is_empty() && handed_over(status) > before
+        })
+        .await;
+        let had = job.progress.load(Ordering::Relaxed);
+        wait_until("the download goes on", || {
+            job.progress.load(Ordering::Relaxed) > had + 1_000_000
+        })
+        .await;
+        let got = fetch(lan, http(), 50_000, 8, PATIENCE).await;
+        assert!(got.is_ok(), "{got:?}");
+        let ways = lab.router(0).status().unwrap().flows.by_way;
+        assert!(ways.mptcp > status.flows.by_way.mptcp, "{ways:?}");
+    };
+    tokio::select! {
+        got = download(lan, &job) => panic!("the download has ended: {got:?}"),
+        () = back => {}
+    }
 }

@@ -115,7 +115,7 @@ impl Bond {
             report.at_least(&format!("download, use of {}", wan.name()), share, USED);
         }
         let by_way = status.flows.by_way;
-        if way == TcpMode::Auto {
+        if way != TcpMode::Stream {
             report.must(
                 "went over an MPTCP lane",
                 by_way.mptcp > flows.mptcp,

@@ -71,7 +71,7 @@ pub(crate) async fn cut(
 
     let noticed = noticed(bond, wan, at)?.map_or("never".into(), |ms| format!("{ms:.0} ms"));
     report.note(&format!("{wan} cut, noticed after"), noticed);
-    if way == TcpMode::Auto {
+    if way != TcpMode::Stream {
         report.note("the server's kernel heard of it", heard);
     }
     report.note("Mbit/s by half a second", by_half_seconds(&got.series));

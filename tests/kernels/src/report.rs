@@ -90,26 +90,26 @@ struct KnownMiss {
 
 const KNOWN_MISSES: &[KnownMiss] = &[
     KnownMiss {
-        about: "auto",
+        about: "mptcp",
         what: "cut, TCP silent",
         until: 600.0,
         why: "0.2 to 0.3 s as a rule; the server's kernel knows 0.2 to 0.5 s after the cut, and what it sends \
               again waits in the other WAN's queue",
     },
     KnownMiss {
-        about: "auto",
+        about: "mptcp",
         what: "cut, UDP silent",
         until: 250.0,
         why: "the tunnel leaves a WAN as soon as it is known to be gone, at times a little late",
     },
     KnownMiss {
-        about: "auto",
+        about: "mptcp",
         what: "upload, share of the sum",
         until: 0.40,
         why: "after a long download, now and then, half the rate for some 15 s",
     },
     KnownMiss {
-        about: "auto",
+        about: "mptcp",
         what: "back, share of the sum in the end",
         until: 0.40,
         why: "seen on 6.1: as after a long download",

@@ -72,6 +72,11 @@ impl Pump<'_> {
         self.handover = Handover::Asked;
     }
 
+    /// The server was asked in vain.
+    pub fn stay(&mut self) {
+        self.handover = Handover::No;
+    }
+
     /// It has gone on there, and says nothing more on this one.
     #[must_use]
     pub fn is_handed_over(&self) -> bool {

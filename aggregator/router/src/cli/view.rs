@@ -298,6 +298,7 @@ fn flows(out: &mut String, status: &Status) {
         ("timed out", flows.timed_out_total),
         ("reset", flows.reset_total),
         ("retried", flows.retried_total),
+        ("handed over", flows.handed_over_total),
     ];
     let mut text = format!("{} open, {} in all", flows.active, flows.total);
     if let Some(ways) = counts(&by_way) {

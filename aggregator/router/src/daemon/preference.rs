@@ -44,14 +44,14 @@ impl Brain {
                 seen.queue = seen.queue.max(queue);
             }
         }
-        let before = (self.preference.streams(), self.preference.is_too_much());
+        let before = (self.preference.streams(), self.preference.is_worse());
         self.preference.look(now, seen);
-        let after = (self.preference.streams(), self.preference.is_too_much());
+        let after = (self.preference.streams(), self.preference.is_worse());
         if before != after {
-            info!(streams = after.0, too_much = after.1, ?seen, "what TCP rides on");
+            info!(streams = after.0, worse = after.1, ?seen, "what TCP rides on");
             let message = match after {
                 (true, _) => "TCP goes over streams: MPTCP filled the lines' queues",
-                (_, true) => "TCP goes over MPTCP again: streams are too much for the processor",
+                (_, true) => "TCP goes over MPTCP again: streams bring less here",
                 _ => "TCP goes over MPTCP again",
             };
             self.shared.log(Event::new(self.shared.uptime_s(), EventKind::TcpWay, message));

@@ -68,7 +68,7 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
             return;
         }
     };
-    let Opened { client, mut lane, mut keys, asked, sending_ended } = opened;
+    let Opened { client, mut lane, mut keys, mut asked, sending_ended } = opened;
     count(if lane.stream.carrier().is_stream() {
         &shared.counters.flows_stream
     } else if lane.mptcp == MptcpState::Working {
@@ -81,33 +81,38 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
     let mut on_stream = lane.stream.carrier().is_stream();
     let mut wish = Wish::new(&shared, on_stream);
     let mut asking = None;
+    let mut handed_over = false;
     let mut pump = Pump::new(Side::Router, client, &mut lane.stream, &mut keys, &shared.traffic);
     if sending_ended {
         pump = pump.sending_ended();
     }
     let gone = || Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
     let ended = loop {
+        let busy = asking.is_some() || pump.is_leaving();
+        let after = if busy { usize::MAX } else { wish.after() };
         tokio::select! {
-            ended = pump.run_for(wish.after()) => match ended {
+            ended = pump.run_for(after) => match ended {
                 Ok(Some(end)) => break Ok(end),
                 Err(fault) => break Err(fault),
                 Ok(None) => {
-                    wish.done();
+                    let ask = handover::ask(Arc::clone(&shared), asked, target, wish.ask());
                     pump.expect_handover();
-                    let ask = handover::ask(Arc::clone(&shared), asked, target);
                     asking = Some(Box::pin(ask));
                 }
             },
             stream = async { asking.as_mut().unwrap().await }, if asking.is_some() => {
                 asking = None;
                 match stream {
-                    Some((stream, keys)) => {
+                    Some((stream, keys, elsewhere)) => {
                         count(&shared.counters.handed_over);
                         pump.hand_over(stream, keys);
-                        on_stream = true;
+                        wish.done();
+                        asked = elsewhere;
+                        on_stream = !on_stream;
+                        handed_over = true;
                     }
                     None if pump.is_handed_over() => break gone(),
-                    None => {}
+                    None => pump.stay(),
                 }
             }
             () = wish.changed() => {}
@@ -117,6 +122,8 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
     };
     drop(pump);
     match ended {
+        // It is not what it was taken for: what is told of it is of the first.
+        Ok(FlowEnd::Complete) if handed_over => lane.into_stream().finish(),
         Ok(FlowEnd::Complete) => lane.give_back(),
         Ok(end) => {
             count(&shared.counters.reset);

@@ -4,7 +4,8 @@
 //! however slow it is (BBR, draft-cardwell-iccrg-bbr-congestion-control §2.7): 60 ms on an ADSL line's
 //! way up, for every lane. A call or a game beside it waits behind that. The tunnel keeps some
 //! milliseconds there, and costs more of the processor. So TCP begins on lanes, and where their queue is
-//! felt on lines that the processor can fill through the tunnel, it goes on on streams.
+//! felt on lines that the processor can fill through the tunnel, it goes on on streams. If those bring much
+//! less, since a network holds UDP back, or exhaust the processor, it goes back to lanes.
 
 use std::time::Duration;
 
@@ -27,7 +28,11 @@ const LITTLE: u64 = 2;
 /// How much of the processor may be busy before, percent: the tunnel needs some, too.
 const MUCH_LEFT: u8 = 60;
 /// And with streams: then they are what is slow.
-const EXHAUSTED: u8 = 90;
+const EXHAUSTED: u8 = 80;
+/// After so many looks streams must have brought their part of what lanes did.
+const TRIAL: u32 = 20;
+/// In tenths: what was handed over takes a moment to find its rate, and rates vary.
+const PART: u64 = 6;
 /// How long what was found counts; twice as long each time that it is found again.
 const COUNTS: Duration = Duration::from_secs(1800);
 const COUNTS_AT_MOST: Duration = Duration::from_secs(24 * 3600);
@@ -74,9 +79,17 @@ enum Stage {
     /// On lanes; and for how many looks their queue has been felt.
     Lanes { felt: u32 },
     /// On streams, until this is tried again; and for how many looks the processor was exhausted.
-    Streams { until: Time, exhausted: u32 },
-    /// On lanes, since streams are too much for the processor.
-    TooMuch { until: Time },
+    Streams { until: Time, exhausted: u32, trial: Option<Trial> },
+    /// On lanes, since streams brought less or were too much for the processor.
+    Worse { until: Time },
+}
+
+/// What streams bring in their first seconds beside what lanes brought, bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trial {
+    lanes: u64,
+    streams: u64,
+    looks: u32,
 }
 
 /// Decides for new flows, and for those that run.
@@ -103,9 +116,9 @@ impl Preference {
         matches!(self.stage, Stage::Streams { .. })
     }
 
-    /// Whether that has been found out to be too much for the processor.
-    pub(crate) const fn is_too_much(&self) -> bool {
-        matches!(self.stage, Stage::TooMuch { .. })
+    /// Whether that has been found out to be worse.
+    pub(crate) const fn is_worse(&self) -> bool {
+        matches!(self.stage, Stage::Worse { .. })
     }
 
     /// Takes a look, every [`LOOK`] while there is traffic.
@@ -120,21 +133,26 @@ impl Preference {
                 *felt = if harms && possible { *felt + 1 } else { 0 };
                 if *felt == LOOKS {
                     let until = now + self.counts();
-                    self.stage = Stage::Streams { until, exhausted: 0 };
+                    let trial = Some(Trial { lanes: seen.bps, streams: 0, looks: 0 });
+                    self.stage = Stage::Streams { until, exhausted: 0, trial };
                 }
             }
-            Stage::Streams { until, exhausted } => {
+            Stage::Streams { until, exhausted, trial } => {
+                let slower = trial.as_mut().is_some_and(|trial| trial.look(seen.bps));
+                if trial.is_some_and(|trial| trial.looks >= TRIAL) {
+                    *trial = None;
+                }
                 let full = seen.processor.is_some_and(|busy| busy >= EXHAUSTED);
                 *exhausted = if busy && much && full { *exhausted + 1 } else { 0 };
-                if *exhausted == MANY_LOOKS {
+                if *exhausted == MANY_LOOKS || (slower && busy) {
                     self.again = 0;
-                    self.stage = Stage::TooMuch { until: now + self.counts() };
+                    self.stage = Stage::Worse { until: now + self.counts() };
                 } else if !seen.tunnel || (now >= *until && !busy) {
                     self.stage = Stage::Lanes { felt: 0 };
                 }
             }
-            Stage::TooMuch { until } if now >= *until => self.stage = Stage::Lanes { felt: 0 },
-            Stage::TooMuch { .. } => {}
+            Stage::Worse { until } if now >= *until => self.stage = Stage::Lanes { felt: 0 },
+            Stage::Worse { .. } => {}
         }
     }
 
@@ -142,6 +160,16 @@ impl Preference {
         let counts = COUNTS.saturating_mul(1 << self.again.min(8)).min(COUNTS_AT_MOST);
         self.again += 1;
         counts
+    }
+}
+
+impl Trial {
+    /// `true` once it is over and streams have brought much less: what was handed over was in the middle
+    /// of a transfer. If nothing is carried any more at the end, that was over, and nothing is known.
+    fn look(&mut self, bps: u64) -> bool {
+        self.looks += 1;
+        self.streams = self.streams.max(bps);
+        self.looks >= TRIAL && self.streams < self.lanes / 10 * PART
     }
 }
 
@@ -219,9 +247,29 @@ mod tests {
         let much = Seen { processor: Some(97), ..SLOW };
         assert!(look(&mut preference, &mut now, 2, much));
         assert!(!look(&mut preference, &mut now, 2, much));
-        assert!(preference.is_too_much());
+        assert!(preference.is_worse());
         assert!(!look(&mut preference, &mut now, 1790, SLOW));
         assert!(look(&mut preference, &mut now, 30, SLOW));
+    }
+
+    #[test]
+    fn streams_that_bring_much_less_are_given_up() {
+        for (bps, stays) in [(130_000_000, true), (90_000_000, true), (40_000_000, false)] {
+            let (mut preference, mut now) = fresh();
+            look(&mut preference, &mut now, 1, SLOW);
+            assert!(look(&mut preference, &mut now, 4, Seen { bps, ..SLOW }), "{bps}");
+            assert_eq!(look(&mut preference, &mut now, 2, Seen { bps, ..SLOW }), stays, "{bps}");
+            // What comes later says nothing: people ask for less at times.
+            let less = Seen { bps: 9_000_000, ..SLOW };
+            assert_eq!(look(&mut preference, &mut now, 60, less), stays, "{bps}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_that_ends_with_its_handover_says_nothing() {
+        let (mut preference, mut now) = fresh();
+        look(&mut preference, &mut now, 1, SLOW);
+        assert!(look(&mut preference, &mut now, 60, Seen { bps: 1_000, ..SLOW }));
     }
 
     #[test]

@@ -77,7 +77,7 @@ const SENTENCES = [
 	key('MPTCP fills the lines\' queues, and everybody\'s packets would wait there'),
 	key('TCP goes over streams: MPTCP filled the lines\' queues'),
 	key('TCP goes over MPTCP again'),
-	key('TCP goes over MPTCP again: streams are too much for the processor'),
+	key('TCP goes over MPTCP again: streams bring less here'),
 
 	/* Bypass rules. */
 	key('bonded'),
