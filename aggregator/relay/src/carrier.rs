@@ -1,10 +1,12 @@
 //! What carries a lane: a connection of its own, or a stream of the tunnel. The lane does not know.
 
 use std::io;
+use std::net::Shutdown;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tracing::trace;
 use wanbond_linux::socket::{set_send_buffer, subflow_infos};
@@ -71,6 +73,17 @@ impl Carrier {
         match self {
             // Dropping a connection ends it in order.
             Self::Tcp(_) => {}
+            Self::Stream(stream) => stream.finish(),
+        }
+    }
+
+    /// The same, while the other direction goes on.
+    pub(crate) fn end_writing(&self) {
+        match self {
+            Self::Tcp(stream) => {
+                // Fails only where it has ended already.
+                let _ = SockRef::from(&**stream).shutdown(Shutdown::Write);
+            }
             Self::Stream(stream) => stream.finish(),
         }
     }

@@ -147,6 +147,11 @@ impl LaneStream {
         self.stream.finish();
     }
 
+    /// Nothing more will be written; all that was has been flushed.
+    pub(crate) fn end_writing(&self) {
+        self.stream.end_writing();
+    }
+
     /// Sets the keys of lane records, from the lane's Hello.
     pub fn set_lane_keys(&mut self, keys: FlowKeys) {
         self.lane_keys = Some(keys);

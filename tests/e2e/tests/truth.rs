@@ -37,7 +37,9 @@ async fn status_history_and_metrics_tell_of_a_download() {
     assert_eq!(path.state, PathState::Live);
     assert!(path.datagram > 500, "{path:?}");
     assert!(status.tunnel.is_some_and(|tunnel| tunnel.live));
-    assert_eq!(status.streams_why, "");
+    // Whether such a download fills the lines' queues depends on how busy the machine is.
+    let why = status.streams_why;
+    assert!(why.is_empty() || why.contains("queues"), "{why}");
 
     let past = history(&lab, "wan1", "60");
     assert_eq!(past.step_s, 1);

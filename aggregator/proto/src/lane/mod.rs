@@ -51,7 +51,8 @@
 //! - **A handover.** A flow that both ends have heard of goes on on another lane, without a byte sent twice:
 //!   the router opens it there with [`Open::handover`], the server answers [`RecordType::Connected`], and
 //!   each end says [`RecordType::Handover`] on the old lane, its last there. Whoever reads that goes on
-//!   reading on the new one. The old lane is closed.
+//!   reading on the new one. It also ends its direction of the old lane's connection, which is closed when
+//!   both have: not before, or the kernel resets it where MPTCP still sends something twice.
 //! - A record that does not open, or is not allowed in the present state, ends the lane.
 
 mod frame;

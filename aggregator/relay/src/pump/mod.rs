@@ -175,9 +175,8 @@ impl<'a> Pump<'a> {
         let sent = self.poll_send(cx)?;
         if let Some(leaving) = &mut self.leaving
             && leaving.poll_over(cx)?.is_ready()
-            && let Some(left) = self.leaving.take()
         {
-            left.lane.finish();
+            self.leaving = None;
         }
         self.finish_server();
         if self.lane.queued() > 0 {
@@ -187,7 +186,7 @@ impl<'a> Pump<'a> {
         if let Some(end) = self.end {
             return Poll::Ready(Ok(end));
         }
-        if !self.sending && !self.receiving && self.done && self.leaving.is_none() {
+        if !self.sending && !self.receiving && self.done {
             return Poll::Ready(Ok(FlowEnd::Complete));
         }
         debug_assert!(received.is_pending() || sent.is_pending() || self.leaving.is_some());
