@@ -19,7 +19,7 @@ const BUSY: u64 = 300_000;
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
 /// Looks in a row that decide.
 const LOOKS: u32 = 4;
-/// And that the processor is exhausted.
+/// And that the processor is exhausted, or the tunnel gone: longer than a WAN takes to be noticed as dead.
 const MANY_LOOKS: u32 = 12;
 /// What carrying all that the processor can afford takes of it, percent.
 const SHARE: u64 = 25;
@@ -78,8 +78,9 @@ pub(crate) struct Seen {
 enum Stage {
     /// On lanes; and for how many looks their queue has been felt.
     Lanes { felt: u32 },
-    /// On streams, until this is tried again; and for how many looks the processor was exhausted.
-    Streams { until: Time, exhausted: u32, trial: Option<Trial> },
+    /// On streams, until this is tried again; and for how many looks the processor was exhausted, and the
+    /// tunnel was not to be had.
+    Streams { until: Time, exhausted: u32, without: u32, trial: Option<Trial> },
     /// On lanes, since streams brought less or were too much for the processor.
     Worse { until: Time },
 }
@@ -134,20 +135,21 @@ impl Preference {
                 if *felt == LOOKS {
                     let until = now + self.counts();
                     let trial = Some(Trial { lanes: seen.bps, streams: 0, looks: 0 });
-                    self.stage = Stage::Streams { until, exhausted: 0, trial };
+                    self.stage = Stage::Streams { until, exhausted: 0, without: 0, trial };
                 }
             }
-            Stage::Streams { until, exhausted, trial } => {
+            Stage::Streams { until, exhausted, without, trial } => {
                 let slower = trial.as_mut().is_some_and(|trial| trial.look(seen.bps));
                 if trial.is_some_and(|trial| trial.looks >= TRIAL) {
                     *trial = None;
                 }
+                *without = if seen.tunnel { 0 } else { *without + 1 };
                 let full = seen.processor.is_some_and(|busy| busy >= EXHAUSTED);
                 *exhausted = if busy && much && full { *exhausted + 1 } else { 0 };
                 if *exhausted == MANY_LOOKS || (slower && busy) {
                     self.again = 0;
                     self.stage = Stage::Worse { until: now + self.counts() };
-                } else if !seen.tunnel || (now >= *until && !busy) {
+                } else if *without == MANY_LOOKS || (now >= *until && !busy) {
                     self.stage = Stage::Lanes { felt: 0 };
                 }
             }
@@ -287,7 +289,10 @@ mod tests {
     fn a_wan_that_loses_udp_ends_it() {
         let (mut preference, mut now) = fresh();
         look(&mut preference, &mut now, 2, SLOW);
-        assert!(!look(&mut preference, &mut now, 1, Seen { tunnel: false, ..SLOW }));
+        let without = Seen { tunnel: false, ..SLOW };
+        assert!(look(&mut preference, &mut now, 2, without), "a WAN may just have died");
+        assert!(look(&mut preference, &mut now, 1, SLOW));
+        assert!(!look(&mut preference, &mut now, 3, without));
     }
 
     #[test]
