@@ -1,7 +1,7 @@
 //! Looks whether TCP is better off on the tunnel's streams.
 
 use tracing::info;
-use wanbond_control::words::{MptcpState, TcpMode};
+use wanbond_control::words::{MptcpState, Role, TcpMode};
 use wanbond_control::{Event, EventKind};
 use wanbond_proto::wan::{Reason, State};
 
@@ -29,15 +29,20 @@ impl Brain {
         };
         let bps = |wan: &crate::wan::Wan| wan.rate.rx_bps + wan.rate.tx_bps;
         let all: u64 = self.wans.iter_mut().filter(carrying).map(|wan| bps(wan)).sum();
+        // That the others are full shows in their queues, which streams keep short.
+        let overflows = self
+            .wans
+            .iter()
+            .any(|wan| wan.role == Role::Overflow && wan.health.state() == State::Up);
         let mut seen = Seen {
             queue: std::time::Duration::ZERO,
             bps: all,
             flows: flows > all / 2,
-            tunnel: self.shared.tunnel().is_some_and(|tunnel| tunnel.is_live()),
+            possible: !overflows && self.shared.tunnel().is_some_and(|tunnel| tunnel.is_live()),
             processor: self.processor.busy_percent(),
         };
         for wan in self.wans.iter_mut().filter(carrying) {
-            seen.tunnel &= wan.health.reason() == Reason::Answers;
+            seen.possible &= wan.health.reason() == Reason::Answers;
             let Some(srtt) = wan.health.rtt().srtt() else { continue };
             let queue = wan.calm.queue(now, srtt);
             if wan.mptcp == MptcpState::Working && bps(wan) >= all / PART {

@@ -68,8 +68,8 @@ pub(crate) struct Seen {
     pub(crate) bps: u64,
     /// Most of it is what flows on lanes, or on streams, carry.
     pub(crate) flows: bool,
-    /// Every WAN that carries can carry the tunnel's datagrams.
-    pub(crate) tunnel: bool,
+    /// Streams can do what lanes do: every WAN that carries lets the tunnel's datagrams through.
+    pub(crate) possible: bool,
     /// How busy the processor is, percent.
     pub(crate) processor: Option<u8>,
 }
@@ -130,7 +130,7 @@ impl Preference {
             Stage::Lanes { felt } => {
                 let harms = busy && seen.queue >= FELT;
                 let left = !much || seen.processor.is_none_or(|busy| busy < MUCH_LEFT);
-                let possible = seen.tunnel && seen.bps <= self.affordable && left;
+                let possible = seen.possible && seen.bps <= self.affordable && left;
                 *felt = if harms && possible { *felt + 1 } else { 0 };
                 if *felt == LOOKS {
                     let until = now + self.counts();
@@ -143,7 +143,7 @@ impl Preference {
                 if trial.is_some_and(|trial| trial.looks >= TRIAL) {
                     *trial = None;
                 }
-                *without = if seen.tunnel { 0 } else { *without + 1 };
+                *without = if seen.possible { 0 } else { *without + 1 };
                 let full = seen.processor.is_some_and(|busy| busy >= EXHAUSTED);
                 *exhausted = if busy && much && full { *exhausted + 1 } else { 0 };
                 if *exhausted == MANY_LOOKS || (slower && busy) {
@@ -184,7 +184,7 @@ mod tests {
         queue: Duration::from_millis(50),
         bps: 140_000_000,
         flows: true,
-        tunnel: true,
+        possible: true,
         processor: Some(10),
     };
 
@@ -217,7 +217,7 @@ mod tests {
             Seen { bps: 100_000, ..SLOW },
             Seen { bps: 900_000_000, ..SLOW },
             Seen { flows: false, ..SLOW },
-            Seen { tunnel: false, ..SLOW },
+            Seen { possible: false, ..SLOW },
             Seen { processor: Some(80), ..SLOW },
         ] {
             let (mut preference, mut now) = fresh();
@@ -289,7 +289,7 @@ mod tests {
     fn a_wan_that_loses_udp_ends_it() {
         let (mut preference, mut now) = fresh();
         look(&mut preference, &mut now, 2, SLOW);
-        let without = Seen { tunnel: false, ..SLOW };
+        let without = Seen { possible: false, ..SLOW };
         assert!(look(&mut preference, &mut now, 2, without), "a WAN may just have died");
         assert!(look(&mut preference, &mut now, 1, SLOW));
         assert!(!look(&mut preference, &mut now, 3, without));
