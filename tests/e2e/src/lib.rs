@@ -23,7 +23,26 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 /// Two fast, short lines: for tests that are not about rates.
 pub const QUICK: &str = "quick";
 
-/// A scenario of the lab's, or [`QUICK`].
+/// Three lines of different rates and delays: for what is done to several at once.
+pub const THREE: &str = "three";
+
+const THREE_WANS: &str = r#"
+    name = "three"
+    [[wan]]
+    name = "wan1"
+    down = { rate = "16Mbit/s", delay = "6ms" }
+    up = { rate = "8Mbit/s", delay = "6ms" }
+    [[wan]]
+    name = "wan2"
+    down = { rate = "12Mbit/s", delay = "25ms" }
+    up = { rate = "6Mbit/s", delay = "25ms" }
+    [[wan]]
+    name = "wan3"
+    down = { rate = "8Mbit/s", delay = "40ms" }
+    up = { rate = "8Mbit/s", delay = "40ms" }
+"#;
+
+/// A scenario of the lab's, [`QUICK`] or [`THREE`].
 ///
 /// # Panics
 /// If there is no such scenario: a mistake in the test.
@@ -36,6 +55,9 @@ pub fn scenario(name: &str) -> Scenario {
             [[wan]]\nname = \"wan2\"\nup = { rate = \"50Mbit/s\", delay = \"5ms\", queue = \"100ms\" }\n\
             down = { rate = \"50Mbit/s\", delay = \"5ms\", queue = \"100ms\" }\n";
         return Scenario::parse(text, "quick".as_ref()).expect("the scenario is right");
+    }
+    if name == THREE {
+        return Scenario::parse(THREE_WANS, "three".as_ref()).expect("the scenario is right");
     }
     Scenario::named(name).expect("the scenario is there")
 }

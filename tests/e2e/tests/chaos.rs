@@ -14,9 +14,9 @@ use common::chaos::{Act, Random, plan};
 use common::ongoing::while_all_goes_on;
 use tokio::task::block_in_place;
 use tokio::time::{Instant as Moment, sleep_until};
-use wanbond_e2e::{all_up, http, http_v6};
+use wanbond_e2e::{THREE, all_up, http, http_v6, lab};
 use wanbond_lab::emulator::{Direction, Filter};
-use wanbond_lab::scenario::{Scenario, ShapeChange};
+use wanbond_lab::scenario::ShapeChange;
 use wanbond_lab::topology::{ORIGIN_V4, ORIGIN_V6, VPS_V4, VPS_V6};
 use wanbond_lab::traffic::{Download, Transfer, download, echo, origin, upload};
 use wanbond_lab::{KernelState, Lab};
@@ -26,22 +26,6 @@ const WANS: [&str; 3] = ["wan1", "wan2", "wan3"];
 /// A transfer in which nothing happens for so long hangs: longer than any outage, and what it takes to
 /// get over it on a busy machine.
 const HANGS: Duration = Duration::from_secs(90);
-
-const SCENARIO: &str = r#"
-    name = "chaos"
-    [[wan]]
-    name = "wan1"
-    down = { rate = "16Mbit/s", delay = "6ms" }
-    up = { rate = "8Mbit/s", delay = "6ms" }
-    [[wan]]
-    name = "wan2"
-    down = { rate = "12Mbit/s", delay = "25ms" }
-    up = { rate = "6Mbit/s", delay = "25ms" }
-    [[wan]]
-    name = "wan3"
-    down = { rate = "8Mbit/s", delay = "40ms" }
-    up = { rate = "8Mbit/s", delay = "40ms" }
-"#;
 
 /// While no daemon redirects the LAN's TCP, the router's owner lets nothing out: what went around could
 /// not live through what is done to the WANs.
@@ -59,8 +43,7 @@ async fn transfers_complete_or_are_reset_and_the_kernel_is_as_configured() {
     let seed = setting("WANBOND_CHAOS_SEED").unwrap_or(1);
     let length = Duration::from_secs(setting("WANBOND_CHAOS_SECONDS").unwrap_or(20));
     println!("WANBOND_CHAOS_SEED={seed} WANBOND_CHAOS_SECONDS={}", length.as_secs());
-    let scenario = Scenario::parse(SCENARIO, "chaos".as_ref()).expect("the scenario is right");
-    let Some(lab) = Lab::build_or_skip(&scenario) else { return };
+    let Some(lab) = lab(THREE) else { return };
     lab.router(0).ns().nft(NOTHING_AROUND).unwrap();
     let before = kernels(&lab);
     lab.server().init(&[&VPS_V4.to_string(), &VPS_V6.to_string()]).unwrap();

@@ -6,29 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::sleep;
-use wanbond_e2e::{PATIENCE, all_up, http, wait_until};
-use wanbond_lab::Lab;
-use wanbond_lab::scenario::Scenario;
+use wanbond_e2e::{PATIENCE, THREE, all_up, http, lab, wait_until};
 use wanbond_lab::topology::{VPS_V4, VPS_V6};
 use wanbond_lab::traffic::{Download, download};
 
 const WANS: [&str; 3] = ["wan1", "wan2", "wan3"];
-
-const SCENARIO: &str = r#"
-    name = "late-subflows"
-    [[wan]]
-    name = "wan1"
-    down = { rate = "16Mbit/s", delay = "6ms" }
-    up = { rate = "8Mbit/s", delay = "6ms" }
-    [[wan]]
-    name = "wan2"
-    down = { rate = "12Mbit/s", delay = "25ms" }
-    up = { rate = "6Mbit/s", delay = "25ms" }
-    [[wan]]
-    name = "wan3"
-    down = { rate = "8Mbit/s", delay = "40ms" }
-    up = { rate = "8Mbit/s", delay = "40ms" }
-"#;
 
 /// What all downloads bring between two looks.
 const SLICE: usize = 12_000_000;
@@ -38,8 +20,7 @@ const LEAST: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lanes_with_new_subflows_do_not_crawl() {
-    let scenario = Scenario::parse(SCENARIO, "late-subflows".as_ref()).expect("it is right");
-    let Some(lab) = Lab::build_or_skip(&scenario) else { return };
+    let Some(lab) = lab(THREE) else { return };
     lab.server().init(&[&VPS_V4.to_string(), &VPS_V6.to_string()]).unwrap();
     lab.server().start().unwrap();
     let mut config = lab.router(0).pair().unwrap();
