@@ -50,6 +50,11 @@ impl Wish {
         }
     }
 
+    /// Whether the flow rides a stream.
+    pub(super) const fn on_stream(&self) -> bool {
+        self.on_stream
+    }
+
     /// It is to be asked for: on a stream?
     pub(super) const fn ask(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);

@@ -78,8 +78,7 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
     });
     // Streams do not end by themselves when another server is used; lanes are ended.
     let mut servers = shared.servers.subscribe();
-    let mut on_stream = lane.stream.carrier().is_stream();
-    let mut wish = Wish::new(&shared, on_stream);
+    let mut wish = Wish::new(&shared, lane.stream.carrier().is_stream());
     let mut asking = None;
     let mut handed_over = false;
     let mut pump = Pump::new(Side::Router, client, &mut lane.stream, &mut keys, &shared.traffic);
@@ -108,7 +107,6 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
                         pump.hand_over(stream, keys);
                         wish.done();
                         asked = elsewhere;
-                        on_stream = !on_stream;
                         handed_over = true;
                     }
                     None if pump.is_handed_over() => break gone(),
@@ -117,7 +115,7 @@ async fn carry(shared: Arc<Shared>, client: TcpStream, target: SocketAddr) {
             }
             () = wish.changed() => {}
             // What is lost with them, the client sees as a reset.
-            _ = servers.changed(), if on_stream => break gone(),
+            _ = servers.changed(), if wish.on_stream() => break gone(),
         }
     };
     drop(pump);

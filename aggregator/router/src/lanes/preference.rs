@@ -1,8 +1,8 @@
 //! Whether TCP is better off on the tunnel's streams, though MPTCP works.
 //!
 //! A lane's subflows keep about as much in a line's queue as on the line, and at least four packets each,
-//! however slow it is (BBR, draft-cardwell-iccrg-bbr-congestion-control §2.7): 60 ms on an ADSL line's
-//! way up, for every lane. A call or a game beside it waits behind that. The tunnel keeps some
+//! however slow it is (`bbr_cwnd_min_target` in Linux's `tcp_bbr.c`): 60 ms on an ADSL line's way up,
+//! for every lane. A call or a game beside it waits behind that. The tunnel keeps some
 //! milliseconds there, and costs more of the processor. So TCP begins on lanes, and where their queue is
 //! felt on lines that the processor can fill through the tunnel, it goes on on streams. If those bring much
 //! less, since a network holds UDP back, or exhaust the processor, it goes back to lanes.
@@ -104,8 +104,9 @@ pub(crate) struct Preference {
 }
 
 impl Preference {
-    /// `sealed`: bytes per second that this processor encrypts. A tenth of that is what the whole of a
-    /// tunnel's work takes a quarter of it for, as measured on x86-64, and computed for slow ones.
+    /// `sealed`: bytes per second that this processor encrypts. To carry a tenth of that is estimated to
+    /// take a quarter of it, all of a tunnel's work counted; that it has not been measured on routers is why
+    /// an exhausted processor, or a lower rate, ends the use of streams.
     pub(crate) fn new(sealed: u64) -> Self {
         const MOST: u64 = 500_000_000;
         let affordable = (sealed.saturating_mul(8) / 10).min(MOST);
